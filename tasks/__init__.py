@@ -1,0 +1,25 @@
+"""Inner problems for meta-training learned optimizers.
+
+`Task` is a problem to optimise, `TaskFamily` a distribution over such
+problems; `registry` knows them by name and `get_suite` gives sets for
+training, validation and held-out evaluation. All data is in memory and is
+sampled inside `jit`.
+"""
+
+from tasks import registry
+from tasks.base import (
+  Task,
+  TaskFamily,
+  single_task_to_family,
+)
+from tasks.suites import Suite, get_suite, list_suites
+
+__all__ = [
+  "Suite",
+  "Task",
+  "TaskFamily",
+  "get_suite",
+  "list_suites",
+  "registry",
+  "single_task_to_family",
+]

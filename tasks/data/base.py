@@ -1,0 +1,189 @@
+"""In-memory data with fixed parts and splits, sampled inside `jit`.
+
+A data set is first cut into *parts* for meta-learning (`meta_train`,
+`validation`, `held_out`: tasks of different suites never share an example)
+and each part into *splits* for the inner problem (`train`, `valid`,
+`test`). Both cuts are fixed by index: they depend on no seed of a run.
+
+Main names: `DataSet`, `ArrayData`, `index_splits`, `range_splits`.
+"""
+
+import abc
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from tasks import names
+from tasks.base import SPLITS, Batch, check_split
+
+PARTS = ("meta_train", "validation", "held_out")
+_PART_FRACTIONS = (0.5, 0.15, 0.35)
+_SPLIT_FRACTIONS = (0.7, 0.15, 0.15)
+
+
+class DataSet(abc.ABC):
+  """One part of a source of data."""
+
+  name: str
+  part: str
+
+  @abc.abstractmethod
+  def sample(
+    self, key: PRNGKeyArray, split: str, batch_size: int
+  ) -> Mapping[str, Array]:
+    """Draws a batch of `batch_size` examples, with replacement."""
+
+  @abc.abstractmethod
+  def field_shape(self, field: str) -> tuple[int, ...]:
+    """Shape of one example's field."""
+
+  @property
+  def num_classes(self) -> int:
+    """Number of classes of the field `label`, or of tokens."""
+    raise ValueError(f"The data source {self.name!r} has no classes.")
+
+  @abc.abstractmethod
+  def __len__(self) -> int:
+    """Number of training examples; 0 for a generator without limit."""
+
+
+class ArrayData(DataSet):
+  """Arrays with a common leading axis of examples.
+
+  Args:
+    name: Name of the source.
+    part: One of `PARTS`.
+    arrays: Arrays of equal length by field name. Unsigned bytes stand for
+      pixels and become float32 in [0, 1] when a batch is drawn.
+    indices: For each split the rows that belong to it.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    part: str,
+    arrays: Mapping[str, np.ndarray],
+    indices: Mapping[str, np.ndarray],
+  ):
+    self.name = name
+    self.part = part
+    self.indices = indices
+    self._shapes = {field: x.shape[1:] for field, x in arrays.items()}
+    self._num_classes = (
+      int(arrays["label"].max()) + 1 if "label" in arrays else None
+    )
+    # Numpy arrays become constants of the program that samples from them.
+    self._splits = {
+      split: {field: values[rows] for field, values in arrays.items()}
+      for split, rows in indices.items()
+    }
+
+  def sample(
+    self, key: PRNGKeyArray, split: str, batch_size: int
+  ) -> dict[str, Array]:
+    check_split(split)
+    arrays = self._splits[split]
+    rows = random_rows(key, len(self.indices[split]), batch_size)
+    return {
+      field: _as_model_input(jnp.asarray(values)[rows])
+      for field, values in arrays.items()
+    }
+
+  def field_shape(self, field: str) -> tuple[int, ...]:
+    if field not in self._shapes:
+      raise names.unknown_name(
+        f"field of the data source {self.name!r}", field, self._shapes
+      )
+    return self._shapes[field]
+
+  @property
+  def num_classes(self) -> int:
+    return self._num_classes or super().num_classes
+
+  def __len__(self) -> int:
+    return len(self.indices["train"])
+
+
+def random_rows(
+  key: PRNGKeyArray, num_rows: int, batch_size: int
+) -> Int[Array, "batch"]:
+  """Draws row numbers below `num_rows` at the price of one random word each.
+
+  A word is scaled rather than reduced modulo `num_rows`; rows differ in
+  probability by at most a fraction `num_rows` / 65536 for small tables.
+  """
+  if num_rows > 1 << 14:
+    return jax.random.randint(key, (batch_size,), 0, num_rows)
+  word = jax.random.bits(key, (batch_size,), jnp.uint32) >> 16
+  return ((word * jnp.uint32(num_rows)) >> 16).astype(jnp.int32)
+
+
+def _as_model_input(values: Array) -> Array:
+  if values.dtype == jnp.uint8:
+    return values.astype(jnp.float32) * jnp.float32(1 / 255)
+  return values
+
+
+def index_splits(num_examples: int, part: str) -> dict[str, np.ndarray]:
+  """Cuts shuffled examples into parts and splits.
+
+  Args:
+    num_examples: Number of examples in the whole source.
+    part: One of `PARTS`.
+
+  Returns:
+    Rows of each split of the part. The shuffle is numpy's legacy generator
+    with a fixed seed, whose stream numpy promises to keep.
+  """
+  order = np.random.RandomState(20211).permutation(num_examples)
+  return {
+    split: np.sort(order[begin:end])
+    for split, (begin, end) in range_splits(num_examples, part).items()
+  }
+
+
+def range_splits(length: int, part: str) -> dict[str, tuple[int, int]]:
+  """Cuts `range(length)` into contiguous parts, and a part into splits.
+
+  Args:
+    length: Length of the whole source.
+    part: One of `PARTS`.
+
+  Returns:
+    For each split the half-open range (begin, end).
+  """
+  check_part(part)
+  begin, end = _cut(0, length, _PART_FRACTIONS)[PARTS.index(part)]
+  return dict(zip(SPLITS, _cut(begin, end, _SPLIT_FRACTIONS)))
+
+
+@functools.lru_cache(maxsize=256)
+def _cut(
+  begin: int, end: int, fractions: tuple[float, ...]
+) -> tuple[tuple[int, int], ...]:
+  edges = begin + np.round(np.cumsum((0.0, *fractions)) * (end - begin)).astype(
+    int
+  )
+  return tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:]))
+
+
+def check_part(part: str) -> None:
+  """Raises a `ValueError` unless `part` is one of `PARTS`."""
+  if part not in PARTS:
+    raise names.unknown_name("part of the data", part, PARTS)
+
+
+__all__ = [
+  "PARTS",
+  "ArrayData",
+  "Batch",
+  "DataSet",
+  "check_part",
+  "index_splits",
+  "random_rows",
+  "range_splits",
+]

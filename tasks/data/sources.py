@@ -1,0 +1,69 @@
+"""Registry of data sources.
+
+A source is a function of (part, data_dir) that returns a `DataSet`. The
+modules of this package register theirs when they are first imported, which
+happens at the first look-up. Each (source, part, data_dir) is loaded once.
+
+Main names: `register`, `load`, `list_sources`.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+
+from tasks import names
+from tasks.data.base import DataSet, check_part
+
+Loader = Callable[[str, str | None], DataSet]
+_MODULES = ("sklearn_sets",)
+_LOADERS: dict[str, Loader] = {}
+
+
+def register(name: str) -> Callable[[Loader], Loader]:
+  """Returns a decorator that registers a loader under `name`."""
+
+  def decorate(loader: Loader) -> Loader:
+    if name in _LOADERS:
+      raise ValueError(f"The data source {name!r} is registered twice.")
+    _LOADERS[name] = loader
+    return loader
+
+  return decorate
+
+
+@functools.cache
+def _import_all() -> None:
+  for module in _MODULES:
+    importlib.import_module(f"tasks.data.{module}")
+
+
+def list_sources() -> tuple[str, ...]:
+  """Returns the names of all registered sources."""
+  _import_all()
+  return tuple(sorted(_LOADERS))
+
+
+@functools.lru_cache(maxsize=64)
+def load(
+  name: str, part: str = "meta_train", data_dir: str | None = None
+) -> DataSet:
+  """Loads one part of a source; the result is kept for the next call.
+
+  Args:
+    name: Name of the source, see `list_sources`.
+    part: `"meta_train"`, `"validation"` or `"held_out"`.
+    data_dir: Folder of files that the user provides; `None` for sources that
+      need none.
+
+  Returns:
+    The data set.
+
+  Raises:
+    ValueError: For an unknown name or part, or damaged files.
+    FileNotFoundError: For missing files.
+  """
+  _import_all()
+  if name not in _LOADERS:
+    raise names.unknown_name("data source", name, _LOADERS)
+  check_part(part)
+  return _LOADERS[name](part, data_dir)

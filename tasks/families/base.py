@@ -1,0 +1,174 @@
+"""What all families of the zoo share: `ZooFamily` and the task it makes.
+
+A family is a frozen dataclass of static choices (sizes, activation, data
+source) with two pure functions, `init_params` and `batch_loss`. Everything
+else, drawing batches, names, the checks of suites, is here.
+
+Main names: `ZooFamily`, `FamilyTask`, `fixed_task`.
+"""
+
+import abc
+import dataclasses
+import functools
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from tasks import data as data_lib
+from tasks.base import (
+  Batch,
+  Config,
+  Params,
+  Scalar,
+  Task,
+  TaskFamily,
+  check_split,
+  is_empty,
+)
+
+# Fields that do not change what model is trained.
+_NOT_ARCHITECTURE = {"name", "data", "part", "data_dir", "batch_size"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZooFamily(TaskFamily):
+  """A parametric family; abstract.
+
+  Attributes:
+    name: Name for tables; empty for one made from class, data and sizes.
+    data: Name of the data source, see `tasks.data.list_sources`; for
+      problems without data the name of the problem.
+    part: Part of the data: `"meta_train"`, `"validation"`, `"held_out"`.
+    batch_size: Examples per batch.
+    data_dir: Folder of files for sources that need one.
+  """
+
+  name: str = ""  # type: ignore[misc]  # A field where the base has a property.
+  data: str = "none"
+  part: str = "meta_train"
+  batch_size: int = 32
+  data_dir: str | None = None
+
+  # Further fields that do not change what model is trained.
+  not_architecture: ClassVar[frozenset[str]] = frozenset()
+
+  def __post_init__(self):
+    if not self.name:
+      object.__setattr__(self, "name", f"{self.kind}_{self.data}")
+
+  @property
+  def kind(self) -> str:
+    """The class of models, for instance `"mlp"`."""
+    return type(self).__name__.removesuffix("Family").lower()
+
+  @functools.cached_property
+  def data_set(self) -> data_lib.DataSet:
+    """The data set, loaded at first use."""
+    return data_lib.load(self.data, self.part, self.data_dir)
+
+  @property
+  def architecture(self) -> str:  # type: ignore[override]
+    """All static choices but those about data, as one string."""
+    ignored = _NOT_ARCHITECTURE | self.not_architecture
+    choices = (
+      f"{field.name}={getattr(self, field.name)!r}"
+      for field in dataclasses.fields(self)
+      if field.name not in ignored
+    )
+    return f"{self.kind}({', '.join(choices)})"
+
+  @property
+  def data_ids(self) -> frozenset[tuple[str, str]]:  # type: ignore[override]
+    """The pair of data source and part."""
+    return frozenset({(self.data, self.part)})
+
+  def sample(self, key: PRNGKeyArray) -> Config:
+    """Samples a config; by default there is nothing to sample."""
+    del key
+    return jnp.zeros((), jnp.int32)
+
+  def task_fn(self, cfg: Config) -> Task:
+    return FamilyTask(self, cfg)
+
+  @abc.abstractmethod
+  def init_params(self, cfg: Config, key: PRNGKeyArray) -> Params:
+    """Samples initial parameters of the member `cfg`."""
+
+  @abc.abstractmethod
+  def batch_loss(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> Scalar:
+    """Computes the loss of the member `cfg` on a batch."""
+
+  def sample_batch(self, cfg: Config, key: PRNGKeyArray, split: str) -> Batch:
+    """Draws a batch for the member `cfg`."""
+    del cfg
+    return self.data_set.sample(key, split, self.batch_size)
+
+  def loss_ceiling(self) -> float | None:
+    """Largest loss that `normalizer` lets through; `None` for no limit."""
+    return None
+
+
+class FamilyTask(Task):
+  """A member of a `ZooFamily`; final.
+
+  Args:
+    family: The family.
+    cfg: Its config, or `None` to sample it from `seed` at first use.
+    seed: Seed of the config where `cfg` is `None`.
+  """
+
+  def __init__(self, family: ZooFamily, cfg: Config = None, seed: int = 0):
+    self.family = family
+    self._cfg = cfg
+    self._seed = seed
+    self.architecture = family.architecture
+    self.data_ids = family.data_ids
+
+  @property
+  def name(self) -> str:
+    return self.family.name
+
+  @functools.cached_property
+  def cfg(self) -> Config:
+    """The config that tells this member of the family."""
+    if self._cfg is not None:
+      return self._cfg
+    with jax.ensure_compile_time_eval():
+      return self.family.sample(jax.random.key(self._seed))
+
+  def init(self, key: PRNGKeyArray) -> Params:
+    return self.family.init_params(self.cfg, key)
+
+  def loss(self, params: Params, key: PRNGKeyArray, data: Batch) -> Scalar:
+    if is_empty(data):
+      data = self.sample_batch(key)
+      # Only losses that are noisy themselves pay for a second key.
+      key = jax.random.fold_in(key, 1)
+    return self.family.batch_loss(self.cfg, params, key, data)
+
+  def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
+    check_split(split)
+    return self.family.sample_batch(self.cfg, key, split)
+
+  def normalizer(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
+    ceiling = self.family.loss_ceiling()
+    if ceiling is None:
+      return loss
+    return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, ceiling), ceiling)
+
+
+def fixed_task(family: ZooFamily, *, seed: int = 0) -> Task:
+  """Makes one task of a family, with the config that `seed` gives.
+
+  Args:
+    family: The family.
+    seed: Seed of the config.
+
+  Returns:
+    The task. Nothing is computed before it is used.
+  """
+  return FamilyTask(family, seed=seed)

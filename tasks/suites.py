@@ -1,0 +1,112 @@
+"""Named sets of tasks: what to meta-train on, to choose by, and to report.
+
+A suite's training families, validation tasks and held-out tasks share
+neither examples nor models: this is checked whenever a suite is built, by
+data source and part, and by architecture. What an optimizer is said to do
+on held-out tasks is therefore about data and models that it never saw.
+
+Main names: `get_suite`, `list_suites`, `register_suite`, `Suite`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from tasks import names, registry
+from tasks.base import Task, TaskFamily
+
+Problems = Iterable[Task | TaskFamily]
+
+
+class Suite(NamedTuple):
+  """A named set of tasks.
+
+  Attributes:
+    name: Name of the suite.
+    train: Families to meta-train on.
+    validation: Tasks for choosing between checkpoints.
+    held_out: Tasks for reporting.
+  """
+
+  name: str
+  train: tuple[TaskFamily, ...]
+  validation: tuple[Task, ...]
+  held_out: tuple[Task, ...]
+
+
+_SUITES: dict[str, Callable[[], Suite]] = {}
+
+
+def register_suite(name: str) -> Callable[[Callable], Callable]:
+  """Returns a decorator that registers a function that builds a suite."""
+
+  def decorate(build: Callable[[], Suite]) -> Callable[[], Suite]:
+    if name in _SUITES:
+      raise ValueError(f"The suite {name!r} is registered twice.")
+    _SUITES[name] = build
+    return build
+
+  return decorate
+
+
+def list_suites() -> tuple[str, ...]:
+  """Returns the names of all suites."""
+  return tuple(sorted(_SUITES))
+
+
+def get_suite(name: str) -> Suite:
+  """Builds a suite and checks that its three sets are disjoint.
+
+  Args:
+    name: Name of the suite, see `list_suites`.
+
+  Returns:
+    The suite. No data is read before its tasks are used.
+
+  Raises:
+    ValueError: For an unknown name, or sets that are not disjoint.
+  """
+  if name not in _SUITES:
+    raise names.unknown_name("suite", name, _SUITES)
+  suite = _SUITES[name]()
+  check_disjoint(suite)
+  return suite
+
+
+def check_disjoint(suite: Suite) -> None:
+  """Raises a `ValueError` if two sets share data or an architecture."""
+  sets = (
+    ("train", suite.train),
+    ("validation", suite.validation),
+    ("held_out", suite.held_out),
+  )
+  for (name_a, a), (name_b, b) in itertools.combinations(sets, 2):
+    for what, collect in (("data", _data), ("architectures", _models)):
+      common = collect(a) & collect(b)
+      if common:
+        raise ValueError(
+          f"Suite {suite.name!r}: {name_a} and {name_b} share the {what}"
+          f" {sorted(common)}; use another part of the data or other sizes."
+        )
+
+
+def _data(problems: Problems) -> set[tuple[str, str]]:
+  return {pair for problem in problems for pair in problem.data_ids}
+
+
+def _models(problems: Problems) -> set[str]:
+  return {problem.architecture for problem in problems}
+
+
+@register_suite("quick")
+def quick() -> Suite:
+  """Digits and small MLPs: learns something visible within a minute."""
+  return Suite(
+    name="quick",
+    train=(
+      registry.family("mlp_digits_32", init_scale=(0.5, 2.0)),
+      registry.family("mlp_digits_16_tanh", init_scale=(0.5, 2.0)),
+    ),
+    validation=(registry.task("mlp_digits_64_64", "validation"),),
+    held_out=(registry.task("mlp_digits_48", "held_out"),),
+  )
