@@ -1,0 +1,239 @@
+"""The settings of a meta-training run: one frozen dataclass, one flag a field.
+
+Each field carries its help text, its unit and whether it may change between
+the runs in one folder; the command line (`flags`), the run folder and the
+documentation are all made from here. Named recipes are instances of this
+class, in `meta_train.configs`.
+
+Main names: `MetaTrainConfig`, `options`.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from meta_train.errors import UserError
+
+
+def _option(
+  default: Any,
+  text: str,
+  *,
+  unit: str = "",
+  group: str = "",
+  low: float | None = None,
+  above: float | None = None,
+  may_change: bool = False,
+) -> Any:
+  """Declares a field.
+
+  Args:
+    default: its default value, which also gives its type.
+    text: what it means, for `--help`.
+    unit: what one of it is: inner steps, seconds, ...; empty for names.
+    group: heading in `--help`; empty: that of the field before.
+    low: smallest allowed value; None: no bound.
+    above: all allowed values are larger; None: no bound.
+    may_change: whether a run may be continued with another value. False for
+      everything that changes the numbers the run computes.
+  """
+  metadata = {
+    "text": text,
+    "unit": unit,
+    "group": group,
+    "low": low,
+    "above": above,
+    "may_change": may_change,
+  }
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaTrainConfig:
+  """All settings of `python -m meta_train`, with the defaults of `quick`.
+
+  The fields' own texts are their documentation: `--help` shows them.
+
+  Raises:
+    UserError: at construction, for a value out of its range or at odds with
+      another one; the text names the flag, the rule and the remedy.
+  """
+
+  # Each comment-free line below is a flag; see _option for what it declares.
+  task_suite: str = _option(
+    "quick",
+    "named set of tasks to meta-train and evaluate on (--list_suites)",
+    group="What to run",
+  )
+  task: str = _option(
+    "",
+    "meta-train on a Task or TaskFamily of your own instead of the suite's "
+    "families, written module:Name; empty: the suite's",
+  )
+  run_dir: str = _option(
+    "",
+    "folder of this run; empty: runs/SUITE-seedSEED",
+    may_change=True,
+  )
+  seed: int = _option(
+    0, "seed of everything random in the run", unit="number", low=0
+  )
+  init_from: str = _option(
+    "",
+    "start from these weights (a file, or the name of shipped ones); empty: "
+    "from the untrained optimizer",
+  )
+
+  outer_steps: int = _option(
+    300,
+    "length of meta-training; a finished run is continued by a larger value",
+    unit="outer steps",
+    group="Meta-training",
+    low=0,
+    may_change=True,
+  )
+  num_tasks: int = _option(
+    16,
+    "tasks trained at once, each by an antithetic pair",
+    unit="tasks per family",
+    low=1,
+  )
+  truncation: int = _option(
+    20, "length of an unroll between two outer steps", unit="inner steps", low=1
+  )
+  min_horizon: int = _option(
+    100, "shortest inner training run", unit="inner steps", low=1
+  )
+  max_horizon: int = _option(
+    200,
+    "longest inner training run; lengths are drawn log-uniformly",
+    unit="inner steps",
+    low=1,
+  )
+  estimator: str = _option("pes", "estimator of the meta-gradient")
+  sigma: float = _option(
+    0.01,
+    "standard deviation of the perturbations of theta",
+    unit="units of theta",
+    above=0,
+  )
+  outer_learning_rate: float = _option(
+    3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
+  )
+  outer_gradient_clip: float = _option(
+    1.0, "largest global norm of the meta-gradient", unit="norm", above=0
+  )
+
+  memory: str = _option(
+    "flt_damped", "per-parameter memory", group="The learned optimizer"
+  )
+  memory_floats: int = _option(
+    4, "size of that memory", unit="floats per parameter", low=1
+  )
+  hidden_units: int = _option(
+    8, "width of the direction network", unit="units", low=1
+  )
+  controller: str = _option(
+    "flt", "positional encoding of the per-tensor controller, or off"
+  )
+
+  evaluate: bool = _option(
+    True,
+    "evaluate on the suite's held-out tasks and write the report",
+    group="Evaluation",
+    may_change=True,
+  )
+  eval_steps: int = _option(
+    200,
+    "length of an inner training run in the evaluation",
+    unit="inner steps",
+    low=1,
+    may_change=True,
+  )
+  eval_seeds: int = _option(
+    16, "paired seeds of each evaluation", unit="seeds", low=1, may_change=True
+  )
+
+  checkpoint_every: int = _option(
+    50,
+    "distance between checkpoints; what a kill can lose",
+    unit="outer steps",
+    group="The run and the machine",
+    low=1,
+    may_change=True,
+  )
+  keep_checkpoints: int = _option(
+    2, "newest checkpoints that are kept", unit="files", low=1, may_change=True
+  )
+  log_every: int = _option(
+    10,
+    "distance between rows of metrics.jsonl",
+    unit="outer steps",
+    low=1,
+    may_change=True,
+  )
+  num_devices: int = _option(
+    0,
+    "XLA devices to share the tasks among; 0: on a CPU one per core, else all",
+    unit="devices",
+    low=0,
+  )
+  compilation_cache_dir: str = _option(
+    "",
+    "where compiled programs are kept for the next start; empty: in the "
+    "user's cache folder; off: nowhere",
+    may_change=True,
+  )
+
+  def __post_init__(self) -> None:
+    for field in options():
+      _check_bounds(field, getattr(self, field.name))
+    if self.max_horizon < self.min_horizon:
+      raise UserError(
+        f"--max_horizon={self.max_horizon} is shorter than "
+        f"--min_horizon={self.min_horizon}; raise the one or lower the other"
+      )
+    if self.truncation > self.min_horizon:
+      raise UserError(
+        f"--truncation={self.truncation} is longer than the shortest inner "
+        f"run, --min_horizon={self.min_horizon}; use at most "
+        f"{self.min_horizon}"
+      )
+
+  @property
+  def folder(self) -> str:
+    """The run's folder: `run_dir`, or one named by suite or task and seed."""
+    if self.run_dir:
+      return self.run_dir
+    name = self.task.replace(":", "-") if self.task else self.task_suite
+    return f"runs/{name}-seed{self.seed}"
+
+
+def options() -> tuple[dataclasses.Field[Any], ...]:
+  """Returns the fields of `MetaTrainConfig`, in the order of `--help`."""
+  return dataclasses.fields(MetaTrainConfig)
+
+
+def _check_bounds(field: dataclasses.Field[Any], value: Any) -> None:
+  wanted = type(field.default)
+  # An int where a float is meant is fine, and bool is not an int here.
+  if type(value) is not wanted and not (wanted is float and type(value) is int):
+    raise UserError(
+      f"--{field.name}={value!r} must be a value of type {wanted.__name__}, "
+      f"such as {field.default!r}"
+    )
+  if isinstance(value, float) and not math.isfinite(value):
+    raise UserError(
+      f"--{field.name}={value} must be finite; the default is {field.default}"
+    )
+  low, above = field.metadata["low"], field.metadata["above"]
+  if low is not None and value < low:
+    raise UserError(
+      f"--{field.name}={value} must be at least {low}; the default is "
+      f"{field.default}"
+    )
+  if above is not None and not value > above:
+    raise UserError(
+      f"--{field.name}={value} must be greater than {above}; the default is "
+      f"{field.default}"
+    )

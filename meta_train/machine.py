@@ -1,0 +1,91 @@
+"""Set up the machine before jax starts: devices and compilation cache.
+
+On a CPU, XLA runs the parts of a sharded program at once only if it sees
+several devices, so it is told to make one of each core. Compiled programs are
+kept on disk, which makes every later start fast.
+
+Main names: `set_up`, `devices`.
+"""
+
+import os
+import pathlib
+
+import jax
+
+from meta_train import config as config_lib
+from meta_train.errors import UserError
+
+
+def set_up(config: config_lib.MetaTrainConfig) -> None:
+  """Configures jax. Call it before anything computes.
+
+  Args:
+    config: `num_devices` and `compilation_cache_dir` are used.
+
+  Raises:
+    UserError: the cache folder the user named cannot be made.
+  """
+  _set_num_devices(config.num_devices or num_cores())
+  folder = _cache_folder(config.compilation_cache_dir)
+  if folder is not None:
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Small programs too: a start consists of many of them.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def devices(config: config_lib.MetaTrainConfig) -> list[jax.Device]:
+  """Returns the devices to share the tasks among.
+
+  Args:
+    config: `num_devices` is used; 0 means all there are.
+
+  Raises:
+    UserError: there are fewer devices than asked for.
+  """
+  found = jax.local_devices()
+  if config.num_devices > len(found):
+    raise UserError(
+      f"--num_devices={config.num_devices} is more than the {len(found)} "
+      f"{found[0].platform} device(s) there are; use 0 for all of them"
+    )
+  return found[: config.num_devices or len(found)]
+
+
+def num_cores() -> int:
+  """Returns the number of CPU cores this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _set_num_devices(count: int) -> None:
+  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    return  # The older way to say the same; jax refuses both at once.
+  try:
+    jax.config.update("jax_num_cpu_devices", count)
+  except RuntimeError:
+    pass  # jax has started already: `devices` says if that matters.
+
+
+def _cache_folder(name: str) -> pathlib.Path | None:
+  if name == "off":
+    return None
+  if name:
+    try:
+      folder = pathlib.Path(name).expanduser()
+      folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+      raise UserError(
+        f"--compilation_cache_dir={name} cannot be made ({error}); name "
+        "another folder, or off"
+      ) from None
+    return folder
+  if jax.config.jax_compilation_cache_dir:
+    return pathlib.Path(jax.config.jax_compilation_cache_dir)
+  try:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(home) / "flt_lopt" / "xla"
+    folder.mkdir(parents=True, exist_ok=True)
+  except (OSError, RuntimeError):
+    return None  # A home that cannot be written costs time, not the run.
+  return folder

@@ -1,0 +1,98 @@
+"""The program behind `python -m meta_train`, from flags to exit code.
+
+Exit codes: 0 for success, 2 for whatever the user can mend (one line on
+standard error says how), 130 when interrupted from the keyboard. Imports are
+inside the functions: `--help` needs no jax, and `guard` looks before `tasks`
+is imported.
+
+Main names: `main`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from meta_train import guard
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns the exit code.
+
+  Args:
+    arguments: without the program's name; None: those of this process.
+  """
+  try:
+    guard.check_packages()
+    _dispatch(sys.argv[1:] if arguments is None else arguments)
+  except UserError as error:
+    print(f"meta_train: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(
+      "meta_train: interrupted; the same command continues from the last "
+      "checkpoint",
+      file=sys.stderr,
+    )
+    return 130
+  return 0
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+  from meta_train import flags
+
+  command = flags.parse(arguments)
+  actions = {
+    "run": _run,
+    "help": lambda config: print(flags.help_text(config)),
+    "list_suites": _list_suites,
+    "list_tasks": _list_tasks,
+    "list_recipes": _list_recipes,
+  }
+  actions[command.action](command.config)
+
+
+def _run(config: MetaTrainConfig) -> None:
+  import flt_lopt
+  from meta_train import loop, machine
+
+  _check_suite(config)
+  machine.set_up(config)
+  try:
+    loop.run(config)
+  except flt_lopt.WeightsError as error:
+    raise UserError(str(error)) from error
+
+
+def _check_suite(config: MetaTrainConfig) -> None:
+  import tasks
+
+  known = tasks.list_suites()
+  if config.task_suite not in known:
+    from meta_train.errors import closest
+
+    raise UserError(
+      f"--task_suite={config.task_suite} is unknown"
+      f"{closest(config.task_suite, known)} (there are: {', '.join(known)})"
+    )
+
+
+def _list_suites(config: MetaTrainConfig) -> None:
+  del config
+  import tasks
+
+  print("\n".join(tasks.list_suites()))
+
+
+def _list_tasks(config: MetaTrainConfig) -> None:
+  del config
+  import tasks
+
+  print("\n".join(tasks.registry.list_problems()))
+
+
+def _list_recipes(config: MetaTrainConfig) -> None:
+  del config
+  from meta_train import configs
+
+  print("\n".join(configs.list_recipes()))
