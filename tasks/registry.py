@@ -101,6 +101,6 @@ def task(
   Returns:
     The task. No data is read before it is used.
   """
-  from tasks.families.base import fixed_task  # Families import this module.
+  from tasks.fixed import FixedTask  # Families import this module.
 
-  return fixed_task(family(name, part, **overrides), seed=seed)
+  return FixedTask(family(name, part, **overrides), seed=seed)

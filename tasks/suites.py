@@ -10,12 +10,12 @@ Main names: `get_suite`, `list_suites`, `register_suite`, `Suite`.
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tasks import names, registry
 from tasks.base import Task, TaskFamily
 
-Problems = Iterable[Task | TaskFamily]
+Problems = Iterable[Any]  # Tasks or families.
 
 
 class Suite(NamedTuple):

@@ -25,7 +25,7 @@ def test_shared_data_is_refused():
     validation=(),
     held_out=(registry.task("mlp_digits_48", "meta_train"),),
   )
-  with pytest.raises(ValueError, match="share the data.*another part"):
+  with pytest.raises(ValueError, match=r"share the data.*another part"):
     suites.check_disjoint(suite)
 
 

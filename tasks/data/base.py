@@ -10,6 +10,7 @@ Main names: `DataSet`, `ArrayData`, `index_splits`, `range_splits`.
 
 import abc
 import functools
+import itertools
 from collections.abc import Mapping
 
 import jax
@@ -168,7 +169,7 @@ def _cut(
   edges = begin + np.round(np.cumsum((0.0, *fractions)) * (end - begin)).astype(
     int
   )
-  return tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:]))
+  return tuple((int(a), int(b)) for a, b in itertools.pairwise(edges))
 
 
 def check_part(part: str) -> None:

@@ -35,7 +35,7 @@ def digits(part: str, data_dir: str | None = None) -> ArrayData:
   """Handwritten digits: `image` [8, 8, 1] in [0, 1] and `label` below 10."""
   del data_dir
   pixels, target = _load("digits")
-  arrays = {
+  arrays: dict[str, np.ndarray] = {
     "image": pixels.reshape(-1, 8, 8, 1) / np.float32(16),
     "label": target.astype(np.int32),
   }
@@ -53,7 +53,7 @@ def _table(name: str, part: str, data_dir: str | None) -> ArrayData:
   splits = index_splits(len(x), part)
   arrays = {
     "x": _standardised(x, splits["train"]),
-    "label": target.astype(np.int32),
+    "label": np.asarray(target, np.int32),
   }
   return ArrayData(name, part, arrays, splits)
 

@@ -4,7 +4,7 @@ A family is a frozen dataclass of static choices (sizes, activation, data
 source) with two pure functions, `init_params` and `batch_loss`. Everything
 else, drawing batches, names, the checks of suites, is here.
 
-Main names: `ZooFamily`, `FamilyTask`, `fixed_task`.
+Main names: `ZooFamily`, `FamilyTask`.
 """
 
 import abc
@@ -117,28 +117,18 @@ class FamilyTask(Task):
 
   Args:
     family: The family.
-    cfg: Its config, or `None` to sample it from `seed` at first use.
-    seed: Seed of the config where `cfg` is `None`.
+    cfg: Its config.
   """
 
-  def __init__(self, family: ZooFamily, cfg: Config = None, seed: int = 0):
+  def __init__(self, family: ZooFamily, cfg: Config):
     self.family = family
-    self._cfg = cfg
-    self._seed = seed
+    self.cfg = cfg
     self.architecture = family.architecture
     self.data_ids = family.data_ids
 
   @property
   def name(self) -> str:
     return self.family.name
-
-  @functools.cached_property
-  def cfg(self) -> Config:
-    """The config that tells this member of the family."""
-    if self._cfg is not None:
-      return self._cfg
-    with jax.ensure_compile_time_eval():
-      return self.family.sample(jax.random.key(self._seed))
 
   def init(self, key: PRNGKeyArray) -> Params:
     return self.family.init_params(self.cfg, key)
@@ -159,16 +149,3 @@ class FamilyTask(Task):
     if ceiling is None:
       return loss
     return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, ceiling), ceiling)
-
-
-def fixed_task(family: ZooFamily, *, seed: int = 0) -> Task:
-  """Makes one task of a family, with the config that `seed` gives.
-
-  Args:
-    family: The family.
-    seed: Seed of the config.
-
-  Returns:
-    The task. Nothing is computed before it is used.
-  """
-  return FamilyTask(family, seed=seed)

@@ -10,6 +10,7 @@ Main names: `MLPFamily`.
 """
 
 import dataclasses
+import itertools
 import math
 from typing import ClassVar
 
@@ -60,7 +61,7 @@ class MLPFamily(ZooFamily):
     keys = jax.random.split(key, len(sizes) - 1)
     gain = 2.0 if "relu" in self.activation else 1.0
     params = {}
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
       is_last = i == len(sizes) - 2
       layer = layers.init_dense(
         keys[i], fan_in, fan_out, scale=1.0 if is_last else gain
