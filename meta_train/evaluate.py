@@ -10,6 +10,7 @@ Names: `evaluate`, `baseline_candidate`, `learned_candidate`, `Candidate`,
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -37,247 +38,246 @@ _STREAM = 0x0E7A1
 
 
 class Variant(NamedTuple):
-    """What the rows say about one slice of a candidate's `hyper`.
+  """What the rows say about one slice of a candidate's `hyper`.
 
-    Attributes:
-      optimizer: name in tables and pictures.
-      role: "learned", "untrained" or "baseline".
-      learning_rate: that of a baseline's grid; `None` where nothing is tuned.
-    """
+  Attributes:
+    optimizer: name in tables and pictures.
+    role: "learned", "untrained" or "baseline".
+    learning_rate: that of a baseline's grid; `None` where nothing is tuned.
+  """
 
-    optimizer: str
-    role: str
-    learning_rate: float | None = None
+  optimizer: str
+  role: str
+  learning_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """Optimizers that are one program, apart from arrays.
+  """Optimizers that are one program, apart from arrays.
 
-    Attributes:
-      name: name of the group in progress messages.
-      variants: one for each slice of `hyper`.
-      make_tx: (slice of `hyper`, num_steps) -> optax transformation.
-      hyper: pytree of arrays with leading axis `variants`.
-      fingerprint: changes whenever the optimizers do.
-    """
+  Attributes:
+    name: name of the group in progress messages.
+    variants: one for each slice of `hyper`.
+    make_tx: (slice of `hyper`, num_steps) -> optax transformation.
+    hyper: pytree of arrays with leading axis `variants`.
+    fingerprint: changes whenever the optimizers do.
+  """
 
-    name: str
-    variants: tuple[Variant, ...]
-    make_tx: Callable[[PyTree, int], optax.GradientTransformation]
-    hyper: PyTree
-    fingerprint: str
+  name: str
+  variants: tuple[Variant, ...]
+  make_tx: Callable[[PyTree, int], optax.GradientTransformation]
+  hyper: PyTree
+  fingerprint: str
 
 
 def _digest(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+  text = json.dumps(parts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _tree_digest(tree: PyTree) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = np.asarray(leaf)
-        digest.update(
-            f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode()
-        )
-        digest.update(leaf.tobytes())
-    return digest.hexdigest()[:16]
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    digest.update(
+      f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode()
+    )
+    digest.update(leaf.tobytes())
+  return digest.hexdigest()[:16]
 
 
 def baseline_candidate(baseline: baselines_lib.Baseline) -> Candidate:
-    """Make the whole grid of a baseline one candidate.
+  """Make the whole grid of a baseline one candidate.
 
-    Args:
-      baseline: the baseline; see `meta_train.baselines`.
+  Args:
+    baseline: the baseline; see `meta_train.baselines`.
 
-    Returns:
-      A candidate with one variant per learning rate.
-    """
-    return Candidate(
-        name=baseline.name,
-        variants=tuple(
-            Variant(baseline.name, "baseline", rate) for rate in baseline.rates
-        ),
-        make_tx=baseline.factory,
-        hyper=jnp.asarray(baseline.rates, jnp.float32),
-        fingerprint=_digest(
-            baseline.name, baseline.description, optax.__version__
-        ),
-    )
+  Returns:
+    A candidate with one variant per learning rate.
+  """
+  return Candidate(
+    name=baseline.name,
+    variants=tuple(
+      Variant(baseline.name, "baseline", rate) for rate in baseline.rates
+    ),
+    make_tx=baseline.factory,
+    hyper=jnp.asarray(baseline.rates, jnp.float32),
+    fingerprint=_digest(baseline.name, baseline.description, optax.__version__),
+  )
 
 
 def learned_candidate(
-    optimizer: Any,
-    theta: PyTree,
-    *,
-    untrained: PyTree | None = None,
-    name: str = "flt",
+  optimizer: Any,
+  theta: PyTree,
+  *,
+  untrained: PyTree | None = None,
+  name: str = "flt",
 ) -> Candidate:
-    """Make a learned optimizer, and its untrained self, one candidate.
+  """Make a learned optimizer, and its untrained self, one candidate.
 
-    Args:
-      optimizer: has `transform(theta, num_steps=...)`, an optax
-        transformation, and optionally `config`.
-      theta: meta-trained parameters.
-      untrained: meta-parameters at initialisation, of the same structure;
-        `None`: not evaluated.
-      name: name of the meta-trained optimizer in rows.
+  Args:
+    optimizer: has `transform(theta, num_steps=...)`, an optax
+      transformation, and optionally `config`.
+    theta: meta-trained parameters.
+    untrained: meta-parameters at initialisation, of the same structure;
+      `None`: not evaluated.
+    name: name of the meta-trained optimizer in rows.
 
-    Returns:
-      A candidate with one or two variants.
-    """
-    variants, thetas = [Variant(name, "learned")], [theta]
-    if untrained is not None:
-        variants.append(Variant(f"{name}, untrained", "untrained"))
-        thetas.append(untrained)
-    return Candidate(
-        name=name,
-        variants=tuple(variants),
-        make_tx=lambda theta, num_steps: optimizer.transform(
-            theta, num_steps=num_steps
-        ),
-        hyper=jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas),
-        fingerprint=_digest(
-            repr(getattr(optimizer, "config", optimizer.__class__)),
-            [_tree_digest(theta) for theta in thetas],
-        ),
-    )
+  Returns:
+    A candidate with one or two variants.
+  """
+  variants, thetas = [Variant(name, "learned")], [theta]
+  if untrained is not None:
+    variants.append(Variant(f"{name}, untrained", "untrained"))
+    thetas.append(untrained)
+  return Candidate(
+    name=name,
+    variants=tuple(variants),
+    make_tx=lambda theta, num_steps: optimizer.transform(
+      theta, num_steps=num_steps
+    ),
+    hyper=jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas),
+    fingerprint=_digest(
+      repr(getattr(optimizer, "config", optimizer.__class__)),
+      [_tree_digest(theta) for theta in thetas],
+    ),
+  )
 
 
 def seed_keys(seed: int, num_seeds: int) -> Key[Array, "seeds"]:
-    """Return the keys of runs; key i does not depend on how many there are.
+  """Return the keys of runs; key i does not depend on how many there are.
 
-    Args:
-      seed: seed of the evaluation.
-      num_seeds: number of runs.
+  Args:
+    seed: seed of the evaluation.
+    num_seeds: number of runs.
 
-    Returns:
-      One typed key per run.
-    """
-    base = jax.random.fold_in(jax.random.key(seed), _STREAM)
-    return jax.vmap(lambda i: jax.random.fold_in(base, i))(
-        jnp.arange(num_seeds)
-    )
+  Returns:
+    One typed key per run.
+  """
+  base = jax.random.fold_in(jax.random.key(seed), _STREAM)
+  return jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.arange(num_seeds))
 
 
 def _thin(curve: np.ndarray) -> tuple[list[float], int]:
-    """Average a curve over blocks of steps; also return the block's size."""
-    every = -(-len(curve) // MAX_CURVE_POINTS)
-    points = [
-        float(curve[i : i + every].mean()) for i in range(0, len(curve), every)
-    ]
-    return [float(f"{point:.5g}") for point in points], every
+  """Average a curve over blocks of steps; also return the block's size."""
+  every = -(-len(curve) // MAX_CURVE_POINTS)
+  points = [
+    float(curve[i : i + every].mean()) for i in range(0, len(curve), every)
+  ]
+  return [float(f"{point:.5g}") for point in points], every
 
 
 def _rows(common: Row, variants: Sequence[Variant], curves: Curves):
-    """Yield one row per run."""
-    losses, diverged = np.asarray(curves.losses), np.asarray(curves.diverged)
-    final = jax.tree.map(np.asarray, curves.final)
-    num_variants, num_seeds = diverged.shape
-    for i, j in itertools.product(range(num_variants), range(num_seeds)):
-        broken = ~np.isfinite(losses[i, j])
-        curve, every = _thin(losses[i, j])
-        yield {
-            **common,
-            **variants[i]._asdict(),
-            "seed": j,
-            "final": {
-                split: {
-                    measure: float(values[i, j])
-                    for measure, values in measures.items()
-                }
-                for split, measures in final.items()
-            },
-            "diverged": bool(diverged[i, j]),
-            "diverged_at": int(broken.argmax()) if broken.any() else None,
-            "curve_every": every,
-            "curve": curve,
+  """Yield one row per run."""
+  losses, diverged = np.asarray(curves.losses), np.asarray(curves.diverged)
+  final = jax.tree.map(np.asarray, curves.final)
+  num_variants, num_seeds = diverged.shape
+  for i, j in itertools.product(range(num_variants), range(num_seeds)):
+    broken = ~np.isfinite(losses[i, j])
+    curve, every = _thin(losses[i, j])
+    yield {
+      **common,
+      **variants[i]._asdict(),
+      "seed": j,
+      "final": {
+        split: {
+          measure: float(values[i, j]) for measure, values in measures.items()
         }
+        for split, measures in final.items()
+      },
+      "diverged": bool(diverged[i, j]),
+      "diverged_at": int(broken.argmax()) if broken.any() else None,
+      "curve_every": every,
+      "curve": curve,
+    }
 
 
 def _task_identity(task: Any) -> tuple:
-    return (
-        task.name,
-        getattr(task, "architecture", ""),
-        sorted(map(str, getattr(task, "data_ids", ()))),
-    )
+  return (
+    task.name,
+    getattr(task, "architecture", ""),
+    sorted(map(str, getattr(task, "data_ids", ()))),
+  )
 
 
 def evaluate(
-    tasks: Iterable[Any],
-    candidates: Sequence[Candidate],
-    path: str | os.PathLike,
-    *,
-    num_steps: int,
-    num_seeds: int = 16,
-    seed: int = 0,
-    on_group: Callable[[str], None] = lambda message: None,
-    **options: Any,
+  tasks: Iterable[Any],
+  candidates: Sequence[Candidate],
+  path: str | os.PathLike,
+  *,
+  num_steps: int,
+  num_seeds: int = 16,
+  seed: int = 0,
+  on_group: Callable[[str], None] = lambda message: None,
+  **options: Any,
 ) -> list[Row]:
-    """Run every candidate on every task and write one row per run.
+  """Run every candidate on every task and write one row per run.
 
-    Args:
-      tasks: inner tasks; see `tasks.base.Task`.
-      candidates: optimizers; see `baseline_candidate`, `learned_candidate`.
-      path: file of rows. Rows in it from the same computation are kept, all
-        others are dropped; it is replaced after each group of runs.
-      num_steps: inner steps of a run.
-      num_seeds: runs per task and variant.
-      seed: seed of the evaluation; it fixes parameters and batches of all
-        runs, for every optimizer alike.
-      on_group: called with a line of text before each group is computed.
-      **options: passed to `training_curves`.
+  Args:
+    tasks: inner tasks; see `tasks.base.Task`.
+    candidates: optimizers; see `baseline_candidate`, `learned_candidate`.
+    path: file of rows. Rows in it from the same computation are kept, all
+      others are dropped; it is replaced after each group of runs.
+    num_steps: inner steps of a run.
+    num_seeds: runs per task and variant.
+    seed: seed of the evaluation; it fixes parameters and batches of all
+      runs, for every optimizer alike.
+    on_group: called with a line of text before each group is computed.
+    **options: passed to `training_curves`.
 
-    Returns:
-      The rows that are now in the file.
-    """
-    path = pathlib.Path(path)
-    old: Mapping[str, list[Row]] = {}
-    if path.exists():
-        old = _by_group(read_rows(path, required=("group", "seed")).rows)
-    rows: list[Row] = []
-    keys = seed_keys(seed, num_seeds)
-    for task, candidate in itertools.product(tasks, candidates):
-        group = _digest(
-            FORMAT,
-            _task_identity(task),
-            candidate.fingerprint,
-            candidate.variants,
-            [num_steps, num_seeds, seed],
-            options,
-            [jax.__version__, jax.default_backend()],
-        )
-        kept = old.get(group, [])
-        if len(kept) == len(candidate.variants) * num_seeds:
-            rows += kept
-            continue
-        on_group(
-            f"{task.name}: {candidate.name}, {len(candidate.variants)} "
-            f"variants x {num_seeds} seeds x {num_steps} steps"
-        )
-        curves = training_curves(
-            task,
-            lambda hyper, make_tx=candidate.make_tx: make_tx(hyper, num_steps),
-            candidate.hyper,
-            keys,
-            num_steps=num_steps,
-            **options,
-        )
-        common = {
-            "format": FORMAT,
-            "group": group,
-            "task": task.name,
-            "num_steps": num_steps,
-        }
-        rows += _rows(common, candidate.variants, curves)
-        write_rows(path, rows)
+  Returns:
+    The rows that are now in the file.
+  """
+  path = pathlib.Path(path)
+  old: Mapping[str, list[Row]] = {}
+  if path.exists():
+    old = _by_group(read_rows(path, required=("group", "seed")).rows)
+  rows: list[Row] = []
+  keys = seed_keys(seed, num_seeds)
+  for task, candidate in itertools.product(tasks, candidates):
+    group = _digest(
+      FORMAT,
+      _task_identity(task),
+      candidate.fingerprint,
+      candidate.variants,
+      [num_steps, num_seeds, seed],
+      options,
+      [jax.__version__, jax.default_backend()],
+    )
+    kept = old.get(group, [])
+    if len(kept) == len(candidate.variants) * num_seeds:
+      rows += kept
+      continue
+    on_group(
+      f"{task.name}: {candidate.name}, {len(candidate.variants)} "
+      f"variants x {num_seeds} seeds x {num_steps} steps"
+    )
+    curves = training_curves(
+      task,
+      functools.partial(_make_tx, candidate, num_steps),
+      candidate.hyper,
+      keys,
+      num_steps=num_steps,
+      **options,
+    )
+    common = {
+      "format": FORMAT,
+      "group": group,
+      "task": task.name,
+      "num_steps": num_steps,
+    }
+    rows += _rows(common, candidate.variants, curves)
     write_rows(path, rows)
-    return rows
+  write_rows(path, rows)
+  return rows
+
+
+def _make_tx(candidate, num_steps, hyper):
+  return candidate.make_tx(hyper, num_steps)
 
 
 def _by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["group"], []).append(row)
-    return groups
+  groups: dict[str, list[Row]] = {}
+  for row in rows:
+    groups.setdefault(row["group"], []).append(row)
+  return groups

@@ -19,129 +19,127 @@ Row = dict[str, Any]
 
 
 class Rows(NamedTuple):
-    """What a file of JSON lines held.
+  """What a file of JSON lines held.
 
-    Attributes:
-      rows: the whole rows, in order.
-      problems: one sentence for each thing that was wrong with the file.
-    """
+  Attributes:
+    rows: the whole rows, in order.
+    problems: one sentence for each thing that was wrong with the file.
+  """
 
-    rows: list[Row]
-    problems: list[str]
+  rows: list[Row]
+  problems: list[str]
 
 
 def finite(value: Any) -> Any:
-    """Return the value with every number that JSON lacks replaced by None.
+  """Return the value with every number that JSON lacks replaced by None.
 
-    Args:
-      value: nested dicts, lists, tuples, numbers, strings, booleans, None.
+  Args:
+    value: nested dicts, lists, tuples, numbers, strings, booleans, None.
 
-    Returns:
-      The same nesting; NaN and infinities are None.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+  Returns:
+    The same nesting; NaN and infinities are None.
+  """
+  if isinstance(value, Mapping):
+    return {str(name): finite(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 def _dumps(value: Any, **options) -> str:
-    return json.dumps(finite(value), allow_nan=False, **options)
+  return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def _loads(text: str) -> Any:
-    # Python reads NaN and Infinity, which other writers may have left.
-    return json.loads(text, parse_constant=lambda _: None)
+  # Python reads NaN and Infinity, which other writers may have left.
+  return json.loads(text, parse_constant=lambda _: None)
 
 
 def _write_text(path: pathlib.Path, text: str) -> None:
-    """Replace a file by another in one step that survives a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+  """Replace a file by another in one step that survives a power cut."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  with open(temporary, "w", encoding="utf-8") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
-    """Write rows as JSON lines, replacing the file as a whole.
+  """Write rows as JSON lines, replacing the file as a whole.
 
-    Args:
-      path: file to write.
-      rows: one JSON object each; numbers that are not finite become null.
-    """
-    text = "".join(_dumps(row) + "\n" for row in rows)
-    _write_text(pathlib.Path(path), text)
+  Args:
+    path: file to write.
+    rows: one JSON object each; numbers that are not finite become null.
+  """
+  text = "".join(_dumps(row) + "\n" for row in rows)
+  _write_text(pathlib.Path(path), text)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write one JSON document, replacing the file as a whole.
+  """Write one JSON document, replacing the file as a whole.
 
-    Args:
-      path: file to write.
-      value: numbers that are not finite become null.
-    """
-    _write_text(pathlib.Path(path), _dumps(value, indent=1) + "\n")
+  Args:
+    path: file to write.
+    value: numbers that are not finite become null.
+  """
+  _write_text(pathlib.Path(path), _dumps(value, indent=1) + "\n")
 
 
 def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:
-    """Read JSON lines; tell of what is missing or damaged.
+  """Read JSON lines; tell of what is missing or damaged.
 
-    Args:
-      path: file of JSON lines; it need not exist.
-      required: fields without which a row is of no use.
+  Args:
+    path: file of JSON lines; it need not exist.
+    required: fields without which a row is of no use.
 
-    Returns:
-      The rows that are whole, and a sentence for each problem.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return Rows([], [f"{path.name} is missing."])
-    rows, problems, required = [], [], tuple(required)
-    # A line that was cut may end in the middle of a character.
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}, line {number}"
-        try:
-            row = _loads(line)
-        except ValueError:
-            problems.append(f"{where} is half written and was left out.")
-            continue
-        if not isinstance(row, dict):
-            problems.append(f"{where} is no JSON object and was left out.")
-            continue
-        absent = [name for name in required if name not in row]
-        if absent:
-            problems.append(
-                f"{where} lacks {', '.join(absent)} and was left out."
-            )
-            continue
-        rows.append(row)
-    if not rows and not problems:
-        problems.append(f"{path.name} holds no rows.")
-    return Rows(rows, problems)
+  Returns:
+    The rows that are whole, and a sentence for each problem.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return Rows([], [f"{path.name} is missing."])
+  rows, problems, required = [], [], tuple(required)
+  # A line that was cut may end in the middle of a character.
+  text = path.read_text(encoding="utf-8", errors="replace")
+  for number, line in enumerate(text.split("\n"), start=1):
+    if not line.strip():
+      continue
+    where = f"{path.name}, line {number}"
+    try:
+      row = _loads(line)
+    except ValueError:
+      problems.append(f"{where} is half written and was left out.")
+      continue
+    if not isinstance(row, dict):
+      problems.append(f"{where} is no JSON object and was left out.")
+      continue
+    absent = [name for name in required if name not in row]
+    if absent:
+      problems.append(f"{where} lacks {', '.join(absent)} and was left out.")
+      continue
+    rows.append(row)
+  if not rows and not problems:
+    problems.append(f"{path.name} holds no rows.")
+  return Rows(rows, problems)
 
 
 def read_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
-    """Read one JSON document; tell when it is missing or damaged.
+  """Read one JSON document; tell when it is missing or damaged.
 
-    Args:
-      path: file to read; it need not exist.
+  Args:
+    path: file to read; it need not exist.
 
-    Returns:
-      The value, `None` if there is none, and a sentence for each problem.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return None, [f"{path.name} is missing."]
-    try:
-        return _loads(path.read_text(encoding="utf-8")), []
-    except ValueError:
-        return None, [f"{path.name} is damaged and was left out."]
+  Returns:
+    The value, `None` if there is none, and a sentence for each problem.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return None, [f"{path.name} is missing."]
+  try:
+    return _loads(path.read_text(encoding="utf-8")), []
+  except ValueError:
+    return None, [f"{path.name} is damaged and was left out."]

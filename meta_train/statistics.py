@@ -19,149 +19,147 @@ from jaxtyping import Float
 
 
 class Comparison(NamedTuple):
-    """A candidate against a reference over paired runs; lower is better.
+  """A candidate against a reference over paired runs; lower is better.
 
-    Attributes:
-      num_pairs: number of runs.
-      candidate_mean: mean loss of the candidate.
-      reference_mean: mean loss of the reference.
-      mean_ratio: candidate_mean / reference_mean.
-      mean_ratio_low: lower end of its bootstrap interval.
-      mean_ratio_high: upper end of its bootstrap interval.
-      median_ratio: median over runs of the ratio of one pair.
-      wins: runs in which the candidate is strictly lower.
-      ties: runs in which both are equal.
-      candidate_failures: runs of the candidate that diverged.
-      reference_failures: runs of the reference that diverged.
-      confidence: coverage that the interval aims at.
-    """
+  Attributes:
+    num_pairs: number of runs.
+    candidate_mean: mean loss of the candidate.
+    reference_mean: mean loss of the reference.
+    mean_ratio: candidate_mean / reference_mean.
+    mean_ratio_low: lower end of its bootstrap interval.
+    mean_ratio_high: upper end of its bootstrap interval.
+    median_ratio: median over runs of the ratio of one pair.
+    wins: runs in which the candidate is strictly lower.
+    ties: runs in which both are equal.
+    candidate_failures: runs of the candidate that diverged.
+    reference_failures: runs of the reference that diverged.
+    confidence: coverage that the interval aims at.
+  """
 
-    num_pairs: int
-    candidate_mean: float
-    reference_mean: float
-    mean_ratio: float
-    mean_ratio_low: float
-    mean_ratio_high: float
-    median_ratio: float
-    wins: int
-    ties: int
-    candidate_failures: int
-    reference_failures: int
-    confidence: float
+  num_pairs: int
+  candidate_mean: float
+  reference_mean: float
+  mean_ratio: float
+  mean_ratio_low: float
+  mean_ratio_high: float
+  median_ratio: float
+  wins: int
+  ties: int
+  candidate_failures: int
+  reference_failures: int
+  confidence: float
 
 
 def ratio(
-    candidate: Float[np.ndarray, "..."], reference: Float[np.ndarray, "..."]
+  candidate: Float[np.ndarray, "..."], reference: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """Divide losses with the conventions that infinities and zeros need.
+  """Divide losses with the conventions that infinities and zeros need.
 
-    Args:
-      candidate: losses, `inf` where a run diverged.
-      reference: losses, likewise.
+  Args:
+    candidate: losses, `inf` where a run diverged.
+    reference: losses, likewise.
 
-    Returns:
-      candidate / reference; 1 where the two are equal (also both infinite or
-      both zero); `inf` where only the reference is zero; NaN where they
-      differ and one is negative, for which a ratio says nothing.
-    """
-    candidate, reference = np.broadcast_arrays(
-        np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quotient = candidate / reference
-    quotient = np.where((candidate < 0) | (reference < 0), np.nan, quotient)
-    return np.where(candidate == reference, 1.0, quotient)
+  Returns:
+    candidate / reference; 1 where the two are equal (also both infinite or
+    both zero); `inf` where only the reference is zero; NaN where they
+    differ and one is negative, for which a ratio says nothing.
+  """
+  candidate, reference = np.broadcast_arrays(
+    np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
+  )
+  with np.errstate(divide="ignore", invalid="ignore"):
+    quotient = candidate / reference
+  quotient = np.where((candidate < 0) | (reference < 0), np.nan, quotient)
+  return np.where(candidate == reference, 1.0, quotient)
 
 
 def _losses(values) -> Float[np.ndarray, "runs"]:
-    """Return losses as float64 with everything that is not finite worst."""
-    values = np.asarray(values, np.float64)
-    return np.where(np.isfinite(values), values, np.inf)
+  """Return losses as float64 with everything that is not finite worst."""
+  values = np.asarray(values, np.float64)
+  return np.where(np.isfinite(values), values, np.inf)
 
 
 def compare(
-    candidate: Float[np.ndarray, "runs"],
-    reference: Float[np.ndarray, "runs"],
-    *,
-    num_resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+  candidate: Float[np.ndarray, "runs"],
+  reference: Float[np.ndarray, "runs"],
+  *,
+  num_resamples: int = 10_000,
+  confidence: float = 0.95,
+  seed: int = 0,
 ) -> Comparison:
-    """Compare a candidate with a reference, run by run.
+  """Compare a candidate with a reference, run by run.
 
-    The interval is the percentile bootstrap of the ratio of means: pairs are
-    drawn with replacement, and the ratio is formed from each draw.
+  The interval is the percentile bootstrap of the ratio of means: pairs are
+  drawn with replacement, and the ratio is formed from each draw.
 
-    Args:
-      candidate: final losses, run i paired with run i of the reference; NaN
-        and infinities of any sign count as diverged.
-      reference: final losses of the reference.
-      num_resamples: bootstrap draws.
-      confidence: coverage of the interval, in (0, 1).
-      seed: seed of the draws.
+  Args:
+    candidate: final losses, run i paired with run i of the reference; NaN
+      and infinities of any sign count as diverged.
+    reference: final losses of the reference.
+    num_resamples: bootstrap draws.
+    confidence: coverage of the interval, in (0, 1).
+    seed: seed of the draws.
 
-    Returns:
-      The comparison; see `Comparison`.
+  Returns:
+    The comparison; see `Comparison`.
 
-    Raises:
-      ValueError: the runs can't be paired, or there are none.
-    """
-    candidate, reference = _losses(candidate), _losses(reference)
-    if candidate.shape != reference.shape or candidate.size == 0:
-        raise ValueError(
-            f"{candidate.size} runs can't be paired with {reference.size}; "
-            "give both optimizers the same, at least one, number of runs."
-        )
-    size = candidate.size
-    draws = np.random.default_rng(seed).integers(
-        size, size=(num_resamples, size)
+  Raises:
+    ValueError: the runs can't be paired, or there are none.
+  """
+  candidate, reference = _losses(candidate), _losses(reference)
+  if candidate.shape != reference.shape or candidate.size == 0:
+    raise ValueError(
+      f"{candidate.size} runs can't be paired with {reference.size}; "
+      "give both optimizers the same, at least one, number of runs."
     )
-    resampled = ratio(
-        candidate[draws].mean(axis=1), reference[draws].mean(axis=1)
-    )
-    tail = (1.0 - confidence) / 2.0
-    # Interpolating between two infinities would give NaN; the nearest draw
-    # does not.
-    low, high = np.quantile(resampled, [tail, 1.0 - tail], method="nearest")
-    return Comparison(
-        num_pairs=size,
-        candidate_mean=float(candidate.mean()),
-        reference_mean=float(reference.mean()),
-        mean_ratio=float(ratio(candidate.mean(), reference.mean())),
-        mean_ratio_low=float(low),
-        mean_ratio_high=float(high),
-        median_ratio=float(np.median(ratio(candidate, reference))),
-        wins=int((candidate < reference).sum()),
-        ties=int((candidate == reference).sum()),
-        candidate_failures=int(np.isinf(candidate).sum()),
-        reference_failures=int(np.isinf(reference).sum()),
-        confidence=confidence,
-    )
+  size = candidate.size
+  draws = np.random.default_rng(seed).integers(size, size=(num_resamples, size))
+  resampled = ratio(
+    candidate[draws].mean(axis=1), reference[draws].mean(axis=1)
+  )
+  tail = (1.0 - confidence) / 2.0
+  # Interpolating between two infinities would give NaN; the nearest draw
+  # does not.
+  low, high = np.quantile(resampled, [tail, 1.0 - tail], method="nearest")
+  return Comparison(
+    num_pairs=size,
+    candidate_mean=float(candidate.mean()),
+    reference_mean=float(reference.mean()),
+    mean_ratio=float(ratio(candidate.mean(), reference.mean())),
+    mean_ratio_low=float(low),
+    mean_ratio_high=float(high),
+    median_ratio=float(np.median(ratio(candidate, reference))),
+    wins=int((candidate < reference).sum()),
+    ties=int((candidate == reference).sum()),
+    candidate_failures=int(np.isinf(candidate).sum()),
+    reference_failures=int(np.isinf(reference).sum()),
+    confidence=confidence,
+  )
 
 
 def best_rate(losses: Mapping[float, Float[np.ndarray, "runs"]]) -> float:
-    """Return the learning rate with the best mean final loss.
+  """Return the learning rate with the best mean final loss.
 
-    One diverged run makes a mean infinite. If every rate has one, fewest
-    failures decide, then the median, then the smaller rate.
+  One diverged run makes a mean infinite. If every rate has one, fewest
+  failures decide, then the median, then the smaller rate.
 
-    Args:
-      losses: learning rate -> final losses over runs.
+  Args:
+    losses: learning rate -> final losses over runs.
 
-    Returns:
-      The tuned learning rate.
+  Returns:
+    The tuned learning rate.
 
-    Raises:
-      ValueError: there is no rate to choose from.
-    """
-    if not losses:
-        raise ValueError(
-            "no learning rate to choose from: `losses` is empty; evaluate "
-            "the baseline first."
-        )
+  Raises:
+    ValueError: there is no rate to choose from.
+  """
+  if not losses:
+    raise ValueError(
+      "no learning rate to choose from: `losses` is empty; evaluate "
+      "the baseline first."
+    )
 
-    def badness(rate: float):
-        runs = _losses(losses[rate])
-        return runs.mean(), np.isinf(runs).sum(), np.median(runs), rate
+  def badness(rate: float):
+    runs = _losses(losses[rate])
+    return runs.mean(), np.isinf(runs).sum(), np.median(runs), rate
 
-    return min(losses, key=badness)
+  return min(losses, key=badness)
