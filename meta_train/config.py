@@ -75,9 +75,7 @@ class MetaTrainConfig:
     "folder of this run; empty: runs/SUITE-seedSEED",
     may_change=True,
   )
-  seed: int = _option(
-    0, "seed of everything random in the run", unit="number", low=0
-  )
+  seed: int = _option(0, "seed of everything random in the run", low=0)
   init_from: str = _option(
     "",
     "start from these weights (a file, or the name of shipped ones); empty: "
@@ -121,7 +119,7 @@ class MetaTrainConfig:
     3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
   )
   outer_gradient_clip: float = _option(
-    1.0, "largest global norm of the meta-gradient", unit="norm", above=0
+    1.0, "largest global norm of the meta-gradient", above=0
   )
 
   memory: str = _option(

@@ -72,7 +72,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
   except flags.IllegalFlagValueError as error:
     raise UserError(_illegal(str(error))) from None
   except flags.Error as error:
-    raise UserError(f"{error}; see {PROGRAM} --help") from None
+    text = str(error).removeprefix("ERROR:: ")
+    raise UserError(f"{text}; see {PROGRAM} --help") from None
   if rest:
     raise UserError(
       f"unexpected argument {rest[0]!r}; write settings as --name=value, see "

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from meta_train import guard
 from meta_train.config import MetaTrainConfig
-from meta_train.errors import UserError
+from meta_train.errors import UserError, closest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +53,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 
 def _run(config: MetaTrainConfig) -> None:
+  _check_suite(config)
   import flt_lopt
   from meta_train import loop, machine
 
-  _check_suite(config)
   machine.set_up(config)
   try:
     loop.run(config)
@@ -69,8 +69,6 @@ def _check_suite(config: MetaTrainConfig) -> None:
 
   known = tasks.list_suites()
   if config.task_suite not in known:
-    from meta_train.errors import closest
-
     raise UserError(
       f"--task_suite={config.task_suite} is unknown"
       f"{closest(config.task_suite, known)} (there are: {', '.join(known)})"

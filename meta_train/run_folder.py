@@ -1,0 +1,261 @@
+"""The folder of a run: its settings, rows and checkpoints, kept safe.
+
+A folder belongs to one run and one process at a time. Opening it again
+continues the run, and is refused when the settings that shape its numbers
+differ, when another process holds it, or when it holds something else; in
+all of these nothing in it is touched. Rows and checkpoints are written so
+that a kill at any moment loses only work that the next start repeats.
+
+Main names: `open_run`, `RunFolder`, `read_config`.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+
+from flt_lopt import _atomic_file
+from meta_train import checkpoint as checkpoint_lib
+from meta_train import config as config_lib
+from meta_train import environment, json_lines, locks
+from meta_train.errors import UserError
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+_KIND = "flt_lopt run"
+_VERSION = 1
+
+
+class RunFolder:
+  """An open run folder; make one with `open_run`, and use it in a `with`.
+
+  Attributes:
+    path: the folder.
+    config: the settings of this start.
+    metrics: the rows of `metrics.jsonl`, with an `outer_step` each.
+    checkpoints: the run's checkpoints.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    config: config_lib.MetaTrainConfig,
+    lock: locks.Lock,
+  ):
+    self.path = path
+    self.config = config
+    self._lock = lock
+    self.metrics = json_lines.JsonLines(path / METRICS)
+    self.checkpoints = checkpoint_lib.CheckpointStore(
+      path / CHECKPOINTS,
+      keep=config.keep_checkpoints,
+      owner=_fixed_part(config),
+    )
+
+  def restore(self, template: chex.ArrayTree) -> tuple[int, chex.ArrayTree]:
+    """Returns where the run stands, and makes its rows agree with that.
+
+    Args:
+      template: the state at outer step 0: structure, shapes and dtypes.
+
+    Returns:
+      The number of outer steps done and the state after them; 0 and the
+      template itself for a new run.
+
+    Raises:
+      UserError: no checkpoint can be used, or the newest is beyond
+        `outer_steps`.
+    """
+    found = self.checkpoints.restore(template)
+    outer_step, state = (0, template) if found is None else found
+    if outer_step > self.config.outer_steps:
+      raise UserError(
+        f"--outer_steps={self.config.outer_steps} is less than the "
+        f"{outer_step} that the run in {self.path} has done already; use at "
+        f"least {outer_step}, or another --run_dir"
+      )
+    self.metrics.keep(lambda row: row.get("outer_step", 0) <= outer_step)
+    return outer_step, state
+
+  def save(self, outer_step: int, state: chex.ArrayTree) -> None:
+    """Writes a checkpoint; the rows so far are on the disk before it is."""
+    self.metrics.sync()
+    self.checkpoints.save(outer_step, state)
+
+  def close(self) -> None:
+    """Closes the files and lets other processes have the folder."""
+    self.metrics.close()
+    self._lock.release()
+
+  def __enter__(self) -> "RunFolder":
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self.close()
+
+
+def open_run(
+  config: config_lib.MetaTrainConfig, *, command: Sequence[str] = ()
+) -> RunFolder:
+  """Creates the folder of a run, or opens it to continue.
+
+  Args:
+    config: the settings; `config.folder` is the folder.
+    command: the command line, for the record.
+
+  Returns:
+    The open folder, with config.json and environment.json written.
+
+  Raises:
+    UserError: the folder cannot be written, is in use, holds something
+      else, or a run with other settings. Nothing in it was changed then.
+  """
+  path = pathlib.Path(config.folder).expanduser()
+  _check_ours(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    lock = locks.acquire(path / LOCK, what=f"the run folder {path}")
+  except OSError as error:
+    raise UserError(
+      f"the run folder {path} cannot be written ({error.strerror}); name "
+      "another --run_dir"
+    ) from None
+  try:
+    # Again: another process may have begun a run before we had the lock.
+    _check_ours(path)
+    if (path / CONFIG).exists():
+      _check_same(path, read_config(path), config)
+    _atomic_file.remove_leftovers(path)
+    _write(path / CONFIG, _record(config))
+    _write(path / ENVIRONMENT, _environment(path, config, command))
+    return RunFolder(path, config, lock)
+  except OSError as error:
+    lock.release()
+    raise UserError(
+      f"the run folder {path} cannot be written ({error}); name another "
+      "--run_dir"
+    ) from None
+  except BaseException:
+    lock.release()
+    raise
+
+
+def read_config(path: pathlib.Path | str) -> config_lib.MetaTrainConfig:
+  """Returns the settings of the run in a folder.
+
+  Args:
+    path: the run folder.
+
+  Raises:
+    UserError: config.json is missing, damaged, foreign, or of a version
+      with other settings.
+  """
+  file = pathlib.Path(path) / CONFIG
+  record = _read(file)
+  if record.get("kind") != _KIND or not isinstance(record.get("config"), dict):
+    raise UserError(f"{file} is not the config.json of a run of flt_lopt")
+  known = {field.name for field in config_lib.options()}
+  unknown = sorted(set(record["config"]) - known)
+  if unknown or record.get("version") != _VERSION:
+    raise UserError(
+      f"{file} was written by another version of flt_lopt"
+      f"{' (it sets ' + ', '.join(unknown) + ')' if unknown else ''}; "
+      "continue the run with that version, or name another --run_dir"
+    )
+  return config_lib.MetaTrainConfig(**record["config"])
+
+
+def _check_ours(path: pathlib.Path) -> None:
+  """Refuses a folder that holds anything but a run, before touching it."""
+  try:
+    names = [entry.name for entry in path.iterdir()]
+  except FileNotFoundError:
+    return
+  except NotADirectoryError:
+    raise UserError(
+      f"{path} is a file or lies beneath one, so it cannot be a run folder; "
+      "name another --run_dir"
+    ) from None
+  except OSError as error:
+    raise UserError(
+      f"the run folder {path} cannot be read ({error.strerror}); name "
+      "another --run_dir"
+    ) from None
+  # A start killed before its config.json leaves these two and no more.
+  rest = [n for n in names if n != LOCK and not _atomic_file.is_leftover(n)]
+  if rest and CONFIG not in rest:
+    raise UserError(
+      f"the folder {path} is not empty and holds no run (it has "
+      f"{sorted(rest)[0]}, but no {CONFIG}); name another --run_dir"
+    )
+
+
+def _check_same(
+  path: pathlib.Path,
+  old: config_lib.MetaTrainConfig,
+  new: config_lib.MetaTrainConfig,
+) -> None:
+  changed = [
+    f"--{field.name}={getattr(new, field.name)} instead of "
+    f"{getattr(old, field.name)}"
+    for field in config_lib.options()
+    if not field.metadata["may_change"]
+    and getattr(new, field.name) != getattr(old, field.name)
+  ]
+  if changed:
+    raise UserError(
+      f"the run in {path} was begun with other settings: "
+      f"{', '.join(changed)}; name another --run_dir, or leave them as they "
+      "were"
+    )
+
+
+def _fixed_part(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
+  return {
+    field.name: getattr(config, field.name)
+    for field in config_lib.options()
+    if not field.metadata["may_change"]
+  }
+
+
+def _record(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
+  settings = dataclasses.asdict(config)
+  return {"kind": _KIND, "version": _VERSION, "config": settings}
+
+
+def _environment(
+  path: pathlib.Path,
+  config: config_lib.MetaTrainConfig,
+  command: Sequence[str],
+) -> dict[str, Any]:
+  """Describes this start, and keeps what was written of earlier ones."""
+  now = environment.describe(seed=config.seed, command=command)
+  earlier: list[Any] = []
+  if (path / ENVIRONMENT).exists():
+    last = _read(path / ENVIRONMENT)
+    earlier = [*last.pop("earlier_starts", []), last]
+  return {**now, "earlier_starts": earlier}
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+  try:
+    record = json.loads(file.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(
+      f"{file} cannot be read ({error}); mend it, or name another --run_dir"
+    ) from None
+  if not isinstance(record, dict):
+    raise UserError(f"{file} is not the file of a run of flt_lopt")
+  return record
+
+
+def _write(file: pathlib.Path, record: dict[str, Any]) -> None:
+  text = json.dumps(record, indent=2) + "\n"
+  _atomic_file.write_bytes(file, text.encode())
