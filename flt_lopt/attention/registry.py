@@ -23,6 +23,16 @@ def suggest(name: str, valid: Iterable[str]) -> str:
   return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def check_choice(what: str, value: Any, choices: Iterable[Any]) -> None:
+  """Raise a `ValueError` that lists `choices` unless `value` is one."""
+  choices = list(choices)
+  if value in choices:
+    return
+  names = ", ".join(str(choice) for choice in choices)
+  hint = suggest(str(value), [str(choice) for choice in choices])
+  raise ValueError(f"{what}={value!r} is unknown; choose from: {names}.{hint}")
+
+
 class Registry(Generic[T]):
   """A named collection of frozen dataclasses of one kind.
 

@@ -1,0 +1,142 @@
+"""The controller: attention of each tensor over its own history.
+
+Each tensor contributes one token per step. Linear attention (FAVOR+) with a
+relative positional encoding over optimization timesteps reads from all
+earlier tokens of the same tensor, with a state that does not grow. From the
+token and what it read come, bounded and zero at initialisation, the log step
+size, gates into the memory, and a weight decay:
+
+    e = tanh(W_e x + b_e)
+    (q, k, v) = W_a e,    y = attention over (k_j, v_j), j <= t
+    outputs = W_o [e, y] + b_o.
+
+The encoding is any of `flt_lopt.attention` that streams; by default `flt`,
+the Fourier transform of a learned Gaussian mixture, in the logit of the
+attention and on the coordinates (log(1 + t), t / T) scaled to order one, with
+a learned decay, so that history can fade.
+
+Reference: Choromanski et al., "Learning a Fourier Transform for Linear
+Relative Positional Encodings in Transformers" (2023).
+"""
+
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flt_lopt import attention
+from flt_lopt import clock as clock_lib
+from flt_lopt import tokens as tokens_lib
+from flt_lopt.config import OptimizerConfig
+
+LOG_STEP_RANGE = 2.5
+MAX_WEIGHT_DECAY = 0.1
+#: Options of encodings that have them; the others take none.
+ENCODING_OPTIONS = {
+  name: {"num_lines": 8, "decay": True} for name in ("flt", "flt_lines")
+}
+
+
+class Control(NamedTuple):
+  """The controller's outputs; 0 is neutral for each."""
+
+  log_step: Float[Array, "tensors"]
+  weight_decay: Float[Array, "tensors"]
+  rate_gate: Float[Array, "tensors modes"]
+  write_gate: Float[Array, "tensors modes"]
+
+
+def num_outputs(modes: int) -> int:
+  """Returns how many numbers `bound` takes per tensor."""
+  return 2 + 2 * modes
+
+
+def bound(raw: Float[Array, "tensors outputs"], modes: int) -> Control:
+  """Squashes raw outputs into their ranges; the memory bounds its gates."""
+  return Control(
+    log_step=LOG_STEP_RANGE * jnp.tanh(raw[:, 0] / LOG_STEP_RANGE),
+    weight_decay=MAX_WEIGHT_DECAY * jnp.clip(raw[:, 1], 0.0, 1.0),
+    rate_gate=raw[:, 2 : 2 + modes],
+    write_gate=raw[:, 2 + modes :],
+  )
+
+
+def make_attention(config: OptimizerConfig) -> attention.StreamingAttention:
+  """Returns the attention over timesteps.
+
+  Raises:
+    ValueError: the encoding is unknown or has no streaming form.
+  """
+  encoding = attention.make_encoding(
+    config.controller,
+    num_heads=config.controller_heads,
+    head_dim=config.controller_width,
+    coord_dim=clock_lib.COORDINATES,
+    **ENCODING_OPTIONS.get(config.controller, {}),
+  )
+  return attention.StreamingAttention(
+    encoding=encoding,
+    num_features=config.controller_features,
+    value_dim=config.controller_width,
+  )
+
+
+def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
+  """Returns the attention state of every tensor before the first step."""
+  if config.controller == "off":
+    return ()
+  return make_attention(config).init_state((num_tensors,), dtype=dtype)
+
+
+def _network(config: OptimizerConfig, modes: int):
+  heads, width = config.controller_heads, config.controller_width
+  attend = make_attention(config)
+
+  def network(encoding, state, token, clock):
+    embedded = jnp.tanh(hk.Linear(heads * width, name="embed")(token))
+    project = hk.Linear(3 * heads * width, with_bias=False, name="project")
+    projected = project(embedded).reshape(-1, 3, heads, width)
+    q, k, v = (projected[:, i] for i in range(3))
+    state, read = attend.step(
+      encoding, state, q, k, v, clock_lib.coordinates(clock)
+    )
+    read = read.reshape(-1, heads * width)
+    last = hk.Linear(num_outputs(modes), w_init=jnp.zeros, name="last")
+    return last(jnp.concatenate([embedded, read], axis=-1)), state
+
+  return hk.without_apply_rng(hk.transform(network))
+
+
+def init(config: OptimizerConfig, modes: int, key) -> dict[str, Any]:
+  """Returns the meta-parameters: the networks', and the encoding's."""
+  net_key, encoding_key = jax.random.split(key)
+  encoding = make_attention(config).init(encoding_key)
+  theta = _network(config, modes).init(
+    net_key,
+    encoding,
+    init_state(config, 1, jnp.float32),
+    jnp.zeros((1, tokens_lib.NUM_TOKENS), jnp.float32),
+    clock_lib.make(jnp.zeros([], jnp.int32), None),
+  )
+  return {**theta, "encoding": encoding}
+
+
+def step(
+  config: OptimizerConfig,
+  theta,
+  state,
+  token: Float[Array, "tensors tokens"],
+  clock: clock_lib.Clock,
+  modes: int,
+) -> tuple[Control, Any]:
+  """Takes in one token per tensor and returns (control, state)."""
+  if config.controller == "off":
+    nothing = jnp.zeros((token.shape[0], num_outputs(modes)), token.dtype)
+    return bound(nothing, modes), state
+  network = {name: theta[name] for name in theta if name != "encoding"}
+  raw, state = _network(config, modes).apply(
+    network, theta["encoding"], state, token, clock
+  )
+  return bound(raw, modes), state

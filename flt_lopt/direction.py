@@ -1,0 +1,104 @@
+"""The direction network: one tiny perceptron per parameter.
+
+For each parameter it maps normalised features x (readings of the memory over
+the root second moment, the gradient likewise, the parameter in units of its
+tensor's size, and how large the second moment is within the tensor) and the
+clock's features z, which all parameters share, to a residual
+
+    d = n + w2 . relu(W1 x + b1 + Wz z) + b2
+
+of the nominal direction n. Its last layer is zero at initialisation.
+
+Haiku declares the parameters. The arithmetic is unpacked into scalar times
+tensor expressions, which XLA fuses with the memory into one pass over the
+tensor: a [parameters, features] array is never built. Wider networks were
+found worse by Thérien et al., "Celo2" (2026); width belongs to the tensor
+level and to time.
+"""
+
+from typing import NamedTuple
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flt_lopt import clock
+
+#: Features that do not come from the memory: gradient, parameter, scale.
+EXTRA_FEATURES = 3
+CLIP = 3.0
+
+
+class Weights(NamedTuple):
+  """The network of one tensor at one step.
+
+  Attributes:
+    first: first-layer weights, [features][hidden] scalars.
+    bias: first-layer bias, [hidden] scalars, the clock's part included.
+    last: last-layer weights, [hidden] scalars.
+    offset: last-layer bias, a scalar.
+  """
+
+  first: tuple[tuple[Float[Array, "..."], ...], ...]
+  bias: tuple[Float[Array, "..."], ...]
+  last: tuple[Float[Array, "..."], ...]
+  offset: Float[Array, "..."]
+
+
+def _declare(num_features: int, hidden: int):
+  fan_in = hk.initializers.VarianceScaling(2.0)
+  shared = hk.initializers.VarianceScaling(1.0)
+  float32 = jnp.float32
+  w1 = hk.get_parameter("first", [num_features, hidden], float32, fan_in)
+  b1 = hk.get_parameter("bias", [hidden], float32, jnp.zeros)
+  wz = hk.get_parameter("clock", [clock.NUM_FEATURES, hidden], float32, shared)
+  w2 = hk.get_parameter("last", [hidden], float32, jnp.zeros)
+  b2 = hk.get_parameter("offset", [], float32, jnp.zeros)
+  return w1, b1, wz, w2, b2
+
+
+def _network(num_features: int, hidden: int):
+  def weights(clock_features):
+    w1, b1, wz, w2, b2 = _declare(num_features, hidden)
+    bias = b1 + clock_features @ wz
+    return Weights(
+      first=tuple(tuple(w1[i, j] for j in range(hidden)) for i in range(len(w1))),
+      bias=tuple(bias[j] for j in range(hidden)),
+      last=tuple(w2[j] for j in range(hidden)),
+      offset=b2,
+    )
+
+  return hk.without_apply_rng(hk.transform(weights))
+
+
+def init(key, num_reads: int, hidden: int):
+  """Returns the meta-parameters as one dict of float32 arrays."""
+  network = _network(num_reads + EXTRA_FEATURES, hidden)
+  theta = network.init(key, jnp.zeros(clock.NUM_FEATURES))
+  return dict(theta["~"])
+
+
+def unpack(
+  theta, num_reads: int, clock_features: Float[Array, "features"]
+) -> Weights:
+  """Returns this step's weights as scalars."""
+  hidden = theta["bias"].shape[0]
+  network = _network(num_reads + EXTRA_FEATURES, hidden)
+  return network.apply({"~": theta}, clock_features)
+
+
+def residual(weights: Weights, features) -> Float[Array, "..."]:
+  """Returns the residual of every parameter; element-wise.
+
+  Args:
+    weights: the unpacked network.
+    features: one array of the tensor's shape per input; clipped to +-3.
+  """
+  inputs = [jnp.clip(x, -CLIP, CLIP) for x in features]
+  total = weights.offset
+  for j, last in enumerate(weights.last):
+    hidden = weights.bias[j]
+    for i, x in enumerate(inputs):
+      hidden = hidden + weights.first[i][j] * x
+    total = total + last * jnp.maximum(hidden, 0.0)
+  return total

@@ -1,0 +1,120 @@
+"""Two layouts of the same parameters for one element-wise kernel.
+
+`LeafLayout` keeps one array per parameter tensor, so that every state leaf
+has its parameter's shape and sharding: the exported transformation. In
+`FlatLayout` all tensors of a model are one [blocks, 64] array in which every
+tensor starts a new block: meta-training, where models are small and many,
+and where the number of operations must not grow with the number of tensors.
+
+Both offer the kernel the same three things: the list of arrays to work on
+(`parts`), scalars of each tensor broadcast against them (`expand`), and sums
+over each tensor (`collect`).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+BLOCK = 64
+
+
+class TensorInfo(NamedTuple):
+  """The static facts of one parameter tensor."""
+
+  shape: tuple[int, ...]
+
+  @property
+  def size(self) -> int:
+    return math.prod(self.shape)
+
+
+class Layout(Protocol):
+  """What the kernel needs to know of where tensors lie."""
+
+  tensors: tuple[TensorInfo, ...]
+
+  def expand(self, scalars: Any) -> list[Any]:
+    """Turns a pytree of [tensors] arrays into one pytree per part."""
+
+  def collect(self, sums: Sequence[Any]) -> Any:
+    """Sums each part's pytree of arrays over its tensors, to [tensors]."""
+
+
+class LeafLayout:
+  """One part per tensor, in the order of the leaves."""
+
+  def __init__(self, shapes: Sequence[tuple[int, ...]]):
+    self.tensors = tuple(TensorInfo(tuple(shape)) for shape in shapes)
+
+  def expand(self, scalars):
+    return [
+      jax.tree.map(lambda x: x[i], scalars) for i in range(len(self.tensors))
+    ]
+
+  def collect(self, sums):
+    totals = [jax.tree.map(jnp.sum, part) for part in sums]
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *totals)
+
+
+class FlatLayout:
+  """All tensors in one array of shape [blocks, 64], padded with zeros."""
+
+  def __init__(self, shapes: Sequence[tuple[int, ...]]):
+    self.tensors = tuple(TensorInfo(tuple(shape)) for shape in shapes)
+    counts = [-(-tensor.size // BLOCK) for tensor in self.tensors]
+    self._owner = np.repeat(np.arange(len(counts)), counts)
+    self._starts = np.concatenate([[0], np.cumsum(counts)])
+    self.shape = (len(self._owner), BLOCK)
+    self._membership = np.float32(
+      self._owner[None, :] == np.arange(len(counts))[:, None]
+    )
+
+  @property
+  def mask(self) -> Float[Array, "blocks lanes"]:
+    """1 at the places of parameters and 0 at the padding."""
+    return self.flatten(
+      [jnp.ones(t.shape, jnp.float32) for t in self.tensors]
+    )
+
+  def flatten(self, leaves) -> Float[Array, "blocks lanes"]:
+    """Packs the tensors, in order, into one array."""
+    rows = []
+    for tensor, leaf in zip(self.tensors, leaves, strict=True):
+      padding = -tensor.size % BLOCK
+      rows.append(jnp.ravel(leaf))
+      if padding:
+        rows.append(jnp.zeros(padding, leaf.dtype))
+    return jnp.concatenate(rows).reshape(self.shape)
+
+  def unflatten(self, flat: Float[Array, "blocks lanes"]) -> list[Array]:
+    """Returns the tensors in order."""
+    vector = flat.reshape(-1)
+    leaves = []
+    for start, tensor in zip(self._starts[:-1], self.tensors, strict=True):
+      part = vector[start * BLOCK : start * BLOCK + tensor.size]
+      leaves.append(part.reshape(tensor.shape))
+    return leaves
+
+  def expand(self, scalars):
+    leaves, structure = jax.tree.flatten(scalars)
+    dtypes = [leaf.dtype for leaf in leaves]
+    rows = jnp.stack([leaf.astype(jnp.float32) for leaf in leaves], axis=1)
+    rows = rows[self._owner]
+    columns = [
+      rows[:, i : i + 1].astype(dtype) for i, dtype in enumerate(dtypes)
+    ]
+    return [jax.tree.unflatten(structure, columns)]
+
+  def collect(self, sums):
+    (part,) = sums
+    leaves, structure = jax.tree.flatten(part)
+    blocks = jnp.stack([jnp.sum(x, axis=-1) for x in leaves], axis=-1)
+    totals = self._membership @ blocks
+    return jax.tree.unflatten(
+      structure, [totals[:, i] for i in range(len(leaves))]
+    )

@@ -1,0 +1,168 @@
+"""The learned optimizer as an optax gradient transformation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from flt_lopt import clock as clock_lib
+from flt_lopt import kernel, memory
+from flt_lopt.config import OptimizerConfig
+from flt_lopt.layout import LeafLayout
+
+
+class FltState(NamedTuple):
+  """State of a run.
+
+  Attributes:
+    count: finished steps.
+    modes: the memory; each entry is a pytree like the parameters, so that it
+      can be sharded like them.
+    tensors: a few numbers per parameter tensor, leaves of [tensors, ...].
+  """
+
+  count: Int[Array, ""]
+  modes: tuple[Any, ...]
+  tensors: kernel.TensorState
+
+
+def _work_dtype(leaves):
+  """Returns float64 if a parameter is, otherwise float32."""
+  for leaf in leaves:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      raise ValueError(
+        f"a parameter has dtype {leaf.dtype}, but learned optimizers take real "
+        "floating-point parameters; split complex ones into real and imaginary "
+        "parts and leave others out with optax.masked."
+      )
+  wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
+  return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
+  """Returns the weight decay of every leaf, 0 where the mask is false."""
+  if mask is None:
+    count = len(jax.tree.leaves(params))
+    return jnp.full(count, jnp.asarray(weight_decay).astype(dtype))
+  chosen = mask(params) if callable(mask) else mask
+  kept = jax.tree.leaves(
+    jax.tree.map(
+      lambda keep, part: jax.tree.map(lambda _: bool(keep), part),
+      chosen,
+      params,
+    )
+  )
+  decay = jnp.asarray(weight_decay).astype(dtype)
+  return jnp.asarray(kept, dtype) * decay
+
+
+def scale_by_learned(
+  config: OptimizerConfig,
+  theta,
+  *,
+  num_steps=None,
+  weight_decay: float | Float[Array, ""] = 0.0,
+  mask: Any | Callable[[Any], Any] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Scales updates by a learned optimizer, in the direction of the gradient.
+
+  The result is to be followed by `optax.scale_by_learning_rate`, whose
+  neutral value here is 1: step size and schedule are learned. Arguments are
+  those of `LearnedOptimizer.transform`.
+  """
+  spectrum = memory.make_spectrum(config.memory, config.memory_floats)
+
+  def init(params):
+    leaves = jax.tree.leaves(params)
+    dtype = _work_dtype(leaves)
+
+    def zeros(leaf):
+      return jnp.zeros_like(leaf, dtype=dtype)
+
+    return FltState(
+      count=jnp.zeros([], jnp.int32),
+      modes=tuple(
+        jax.tree.map(zeros, params) for _ in range(memory.num_floats(spectrum))
+      ),
+      tensors=kernel.init_tensors(config, len(leaves), dtype),
+    )
+
+  def update(updates, state, params=None, **extra_args):
+    del extra_args
+    if params is None:
+      raise ValueError(
+        "params is None, but a learned optimizer needs the parameters; call "
+        "update(grads, state, params)."
+      )
+    p_leaves, structure = jax.tree.flatten(params)
+    g_leaves = structure.flatten_up_to(updates)
+    count = optax.safe_increment(state.count)
+    if not p_leaves:
+      return updates, state._replace(count=count)
+    dtype = _work_dtype(p_leaves)
+    gradients = [g.astype(dtype) for g in g_leaves]
+    parameters = [p.astype(dtype) for p in p_leaves]
+    cast = jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta)
+    modes = zip(
+      *(structure.flatten_up_to(mode) for mode in state.modes), strict=True
+    )
+    layout = LeafLayout([p.shape for p in p_leaves])
+    clock = clock_lib.make(state.count, num_steps, dtype)
+
+    sums = layout.collect([g * g for g in gradients])
+    tensors, scalars, shared, gains = kernel.before(
+      config, cast, state.tensors, sums, layout.tensors, clock
+    )
+    found = [
+      kernel.direct(config, *part)
+      for part in zip(
+        layout.expand(scalars),
+        [shared] * len(parameters),
+        modes,
+        gradients,
+        parameters,
+        strict=True,
+      )
+    ]
+    sums = layout.collect([part.products for part in found])
+    decay = _decay_per_tensor(weight_decay, mask, params, dtype)
+    tensors, step = kernel.after(
+      cast, tensors, gains, sums, layout.tensors, decay
+    )
+    scaled = [
+      kernel.apply_step(*part).astype(leaf.dtype)
+      for *part, leaf in zip(
+        layout.expand(step), found, parameters, p_leaves, strict=True
+      )
+    ]
+    new_modes = tuple(
+      jax.tree.unflatten(structure, mode)
+      for mode in zip(*(part.modes for part in found), strict=True)
+    )
+    return jax.tree.unflatten(structure, scaled), FltState(
+      count, new_modes, tensors
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_schedule_of(
+  inner: optax.GradientTransformationExtraArgs, learning_rate
+) -> optax.GradientTransformationExtraArgs:
+  """Multiplies by minus the learning rate, a number or a schedule.
+
+  Unlike `optax.scale_by_learning_rate` it reads the count of `inner`, so
+  there is one count in the state.
+  """
+
+  def update(updates, state, params=None, **extra_args):
+    rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+    updates, new_state = inner.update(updates, state, params, **extra_args)
+    return jax.tree.map(
+      lambda u: u * jnp.asarray(-rate).astype(u.dtype), updates
+    ), new_state
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)
