@@ -79,12 +79,12 @@ def parse(arguments: Sequence[str]) -> CommandLine:
       f"unexpected argument {rest[0]!r}; write settings as --name=value, see "
       f"{PROGRAM} --help"
     )
-  given = {
+  given: dict[str, Any] = {
     field.name: values[field.name].value
     for field in config_lib.options()
     if values[field.name].present
   }
-  base = _base(values["recipe"].value, given)
+  base = _base(values["recipe"].value or "", given)
   config = dataclasses.replace(base, **given)
   asked = [name for name in _ACTIONS if values[name].value]
   return CommandLine(asked[0] if asked else "run", config)

@@ -80,8 +80,8 @@ def _cache_folder(name: str) -> pathlib.Path | None:
         "another folder, or off"
       ) from None
     return folder
-  if jax.config.jax_compilation_cache_dir:
-    return pathlib.Path(jax.config.jax_compilation_cache_dir)
+  if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
   try:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(home) / "flt_lopt" / "xla"

@@ -1,0 +1,25 @@
+"""Settings of all tests: four CPU devices and a shared compilation cache.
+
+They are environment variables, set before jax is imported, so that the
+programs that tests start have them too. The cache lies in pytest's own cache
+folder; `pytest --cache-clear` empties it.
+"""
+
+import os
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
+  cache = getattr(config, "cache", None)
+  if cache is not None:
+    folder = str(cache.mkdir("compiled"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+  """Lets `-n auto` start few workers: each holds a jax of its own."""
+  return min(4, os.cpu_count() or 1)

@@ -1,0 +1,168 @@
+"""The command line: what it accepts, and what it says about mistakes."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from meta_train import config as config_lib
+from meta_train import configs, flags, guard, main, plugins
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def test_no_flags_give_the_recipe_of_the_default_suite():
+  command = flags.parse([])
+  assert command.action == "run"
+  assert command.config == configs.get_recipe("quick")
+
+
+def test_flags_win_over_the_recipe_and_nothing_else_changes():
+  config = flags.parse(["--recipe=quick", "--seed=7", "--noevaluate"]).config
+  expected = dataclasses.replace(
+    configs.get_recipe("quick"), seed=7, evaluate=False
+  )
+  assert config == expected
+
+
+def test_every_field_is_a_flag_with_its_type():
+  config = MetaTrainConfig()
+  for field in config_lib.options():
+    value = getattr(config, field.name)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    parsed = flags.parse([f"--{field.name}={text}"]).config
+    assert getattr(parsed, field.name) == value
+    assert type(getattr(parsed, field.name)) is type(value)
+
+
+def test_parsing_again_remembers_nothing():
+  flags.parse(["--seed=7"])
+  assert flags.parse([]).config.seed == MetaTrainConfig().seed
+
+
+def test_help_shows_every_flag_with_default_and_unit():
+  text = " ".join(flags.help_text(MetaTrainConfig()).split())
+  for field in config_lib.options():
+    default = getattr(MetaTrainConfig(), field.name)
+    shown = {"": "empty"}.get(default, str(default))
+    shown = shown.lower() if isinstance(default, bool) else shown
+    unit = field.metadata["unit"]
+    assert f"--{field.name} {field.metadata['text']}" in text
+    assert f"(default: {shown} {unit}".rstrip() + ")" in text
+
+
+def test_every_number_has_a_unit_or_is_a_pure_number():
+  pure = {"seed", "outer_gradient_clip"}
+  for field in config_lib.options():
+    if type(field.default) in (int, float) and field.name not in pure:
+      assert field.metadata["unit"], field.name
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["--outer_step=3"], ["--outer_step;", "did you mean --outer_steps?"]),
+    (["--outer_steps=x"], ["--outer_steps=x", "integer"]),
+    (["--outer_steps=-1"], ["--outer_steps=-1", "at least 0"]),
+    (["--max_horizon=-100"], ["--max_horizon=-100", "at least 1"]),
+    (["--sigma=0"], ["--sigma=0", "greater than 0"]),
+    (["--sigma=nan"], ["--sigma=nan", "finite"]),
+    (["--sigma"], ["--sigma"]),
+    (["--evaluate=perhaps"], ["--evaluate=perhaps", "true or false"]),
+    (["--min_horizon=50", "--truncation=60"], ["--truncation=60", "most 50"]),
+    (["--min_horizon=90", "--max_horizon=80"], ["--max_horizon=80", "90"]),
+    (["--recipe=quik"], ["--recipe=quik", "did you mean quick?"]),
+    (["quick"], ["'quick'", "--name=value"]),
+    (["--flagfile=/nonexistent"], ["/nonexistent"]),
+  ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_2(arguments, words, capsys):
+  assert main.main(arguments) == 2
+  printed = capsys.readouterr()
+  assert printed.out == ""
+  assert printed.err.count("\n") == 1
+  for word in words:
+    assert word in printed.err
+
+
+def test_an_unknown_suite_lists_the_suites(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(["--task_suite=quik"]) == 2
+  error = capsys.readouterr().err
+  assert "did you mean quick?" in error
+  assert "there are:" in error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_lists(capsys):
+  for flag, name in (
+    ("--list_suites", "quick"),
+    ("--list_recipes", "quick"),
+    ("--list_tasks", "mlp"),
+  ):
+    assert main.main([flag]) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_recipes_are_configurations():
+  for name in configs.list_recipes():
+    assert type(configs.get_recipe(name)) is MetaTrainConfig
+
+
+def test_objects_of_the_user_are_loaded_or_explained(tmp_path, monkeypatch):
+  (tmp_path / "some_tasks_of_mine.py").write_text("class MyTask: pass\n")
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  loaded = plugins.load_object("some_tasks_of_mine:MyTask", flag="task")
+  assert loaded.__name__ == "MyTask"
+  for spec, words in (
+    ("some_tasks_of_mine:MyTsk", "did you mean MyTask?"),
+    ("some_tasks_of_mine", "module:Name"),
+    ("no_such_module_here:MyTask", "no module no_such_module_here"),
+  ):
+    with pytest.raises(UserError, match="--task=" + spec) as caught:
+      plugins.load_object(spec, flag="task")
+    assert words in str(caught.value)
+
+
+def _run(arguments, folder, code="-m meta_train"):
+  command = [sys.executable, *code.split(), *arguments]
+  return subprocess.run(
+    command,
+    cwd=folder,
+    env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+def test_help_and_mistakes_from_outside(tmp_path):
+  done = _run(["--help"], tmp_path)
+  assert done.returncode == 0
+  assert "--task_suite" in done.stdout
+  done = _run(["--see=1"], tmp_path)
+  assert done.returncode == 2
+  assert "did you mean --seed?" in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+def test_a_users_tasks_module_is_noticed(tmp_path):
+  (tmp_path / "tasks.py").write_text("raise SystemExit('not ours')\n")
+  done = _run(["--seed=1"], tmp_path)
+  assert done.returncode == 2
+  assert str(tmp_path / "tasks.py") in done.stderr
+  assert "hides the package tasks" in done.stderr
+  assert done.stderr.count("\n") == 1
+  # Whoever only wants the optimizer may keep such a file.
+  (tmp_path / "mine.py").write_text("import flt_lopt; print(flt_lopt.flt)\n")
+  done = _run([], tmp_path, code="mine.py")
+  assert done.returncode == 0, done.stderr
+
+
+def test_the_guard_accepts_our_own_packages():
+  guard.check_packages()
