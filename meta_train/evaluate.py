@@ -5,8 +5,8 @@ becomes one row in `evaluation.jsonl`, from which all tables and pictures are
 made. Rows that are already there, from the same weights, task, steps and
 seeds, are not computed again.
 
-Names: `evaluate`, `baseline_candidate`, `learned_candidate`, `Candidate`,
-`FILE_NAME`.
+Names: `evaluate_run`, `evaluate`, `baseline_candidate`, `learned_candidate`,
+`write_kernels`, `Candidate`.
 """
 
 import dataclasses
@@ -27,9 +27,10 @@ from jaxtyping import Array, Key, PyTree
 
 from meta_train import baselines as baselines_lib
 from meta_train.curves import Curves, training_curves
-from meta_train.rows import Row, read_rows, write_rows
+from meta_train.rows import Row, read_rows, write_json, write_rows
 
 FILE_NAME = "evaluation.jsonl"
+KERNELS = "kernels.json"
 FORMAT = 1
 # Curves are averaged over consecutive steps down to at most so many points.
 MAX_CURVE_POINTS = 200
@@ -281,3 +282,82 @@ def _by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
   for row in rows:
     groups.setdefault(row["group"], []).append(row)
   return groups
+
+
+def write_kernels(
+  path: str | os.PathLike,
+  optimizer: Any,
+  theta: PyTree,
+  untrained: PyTree,
+  *,
+  max_lag: int = 1000,
+) -> None:
+  """Writes what the memory keeps of a gradient by its age, before and after.
+
+  Args:
+    path: file to write; see `meta_train.plots.kernels` for its content.
+    optimizer: has `memory_kernels(theta, lags)`, a dict of weights by name.
+    theta: meta-trained parameters.
+    untrained: meta-parameters at initialisation.
+    max_lag: largest age in inner steps.
+  """
+  lags = np.arange(max_lag + 1)
+  initial, learned = (
+    optimizer.memory_kernels(which, jnp.asarray(lags, jnp.float32))
+    for which in (untrained, theta)
+  )
+
+  def rounded(weights):
+    return [float(f"{weight:.6g}") for weight in np.asarray(weights)]
+
+  kernels = {
+    name: {"initial": rounded(initial[name]), "learned": rounded(weights)}
+    for name, weights in learned.items()
+  }
+  write_json(path, {"lags": lags.tolist(), "kernels": kernels})
+
+
+def evaluate_run(
+  run_dir: str | os.PathLike,
+  tasks: Iterable[Any],
+  optimizer: Any,
+  theta: PyTree,
+  untrained: PyTree,
+  *,
+  num_steps: int,
+  num_seeds: int = 16,
+  baselines: Sequence[str] = ("adam",),
+  **options: Any,
+) -> list[Row]:
+  """Evaluates what a run has learned; writes the rows and the kernels.
+
+  Args:
+    run_dir: the run's folder.
+    tasks: held-out tasks.
+    optimizer: the learned optimizer; see `learned_candidate` and
+      `write_kernels` for the methods it needs.
+    theta: meta-trained parameters.
+    untrained: meta-parameters at initialisation.
+    num_steps: inner steps of an evaluation run.
+    num_seeds: paired runs per task and optimizer.
+    baselines: names of the baselines, tuned over their stated grids.
+    **options: passed to `evaluate`.
+
+  Returns:
+    The rows in `evaluation.jsonl`.
+  """
+  run_dir = pathlib.Path(run_dir)
+  candidates = [
+    learned_candidate(optimizer, theta, untrained=untrained),
+    *(baseline_candidate(baselines_lib.get_baseline(b)) for b in baselines),
+  ]
+  rows = evaluate(
+    tasks,
+    candidates,
+    run_dir / FILE_NAME,
+    num_steps=num_steps,
+    num_seeds=num_seeds,
+    **options,
+  )
+  write_kernels(run_dir / KERNELS, optimizer, theta, untrained)
+  return rows

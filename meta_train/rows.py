@@ -15,6 +15,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from flt_lopt import _atomic_file
+
 Row = dict[str, Any]
 
 
@@ -57,15 +59,16 @@ def _loads(text: str) -> Any:
   return json.loads(text, parse_constant=lambda _: None)
 
 
-def _write_text(path: pathlib.Path, text: str) -> None:
-  """Replace a file by another in one step that survives a power cut."""
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text, replacing the file as a whole.
+
+  Args:
+    path: file to write; its folder is made if need be.
+    text: its content.
+  """
+  path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  _atomic_file.write_bytes(path, text.encode())
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
@@ -76,7 +79,7 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
     rows: one JSON object each; numbers that are not finite become null.
   """
   text = "".join(_dumps(row) + "\n" for row in rows)
-  _write_text(pathlib.Path(path), text)
+  write_text(path, text)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -86,7 +89,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     path: file to write.
     value: numbers that are not finite become null.
   """
-  _write_text(pathlib.Path(path), _dumps(value, indent=1) + "\n")
+  write_text(path, _dumps(value, indent=1) + "\n")
 
 
 def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:

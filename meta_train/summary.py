@@ -62,6 +62,11 @@ class Runs:
     return self.final["train"]["loss"]
 
   @property
+  def num_diverged(self) -> int:
+    """How many runs diverged."""
+    return int(np.isinf(self.losses).sum())
+
+  @property
   def label(self) -> str:
     """Name and learning rate, for legends and tables."""
     if self.learning_rate is None:

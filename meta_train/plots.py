@@ -1,0 +1,478 @@
+"""Pictures of a run: meta-loss, learning curves, kernels, final losses.
+
+Idea: each picture is a function from what the run folder holds to a
+matplotlib figure, whose title says what is to be seen. It is drawn in a light
+and a dark theme, in colours that the colour-blind tell apart (M. Okabe and
+K. Ito, "Color Universal Design", 2008) and with line styles besides.
+
+Names: `meta_loss`, `learning_curves`, `final_losses`, `kernels`, `save`,
+`THEMES`.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from meta_train.rows import Row
+from meta_train.summary import Runs, TaskResults, compare_runs
+
+# Text colour, background, grid, then learned, baseline, untrained, others.
+THEMES: Mapping[str, Mapping[str, str]] = {
+  "light": {
+    "text": "#1f2328",
+    "background": "#ffffff",
+    "grid": "#d8dce1",
+    "learned": "#0072b2",
+    "baseline": "#d55e00",
+    "untrained": "#7a5195",
+    "others": "#b3b9c1",
+  },
+  "dark": {
+    "text": "#e6e8eb",
+    "background": "#16191d",
+    "grid": "#343a41",
+    "learned": "#56b4e9",
+    "baseline": "#f0a030",
+    "untrained": "#c9a0dc",
+    "others": "#666e78",
+  },
+}
+WIDTH, HEIGHT = 5.6, 3.8  # Inches; 1 inch is 96 pixels of a page.
+PIXELS_PER_INCH = 192  # Twice the page's, for sharp screens.
+Theme = Mapping[str, str]
+
+
+def _style(theme: Theme) -> Any:
+  text = theme["text"]
+  return {
+    "figure.facecolor": theme["background"],
+    "axes.facecolor": theme["background"],
+    "savefig.facecolor": theme["background"],
+    "axes.edgecolor": theme["grid"],
+    "axes.labelcolor": text,
+    "axes.titlecolor": text,
+    "text.color": text,
+    "xtick.color": text,
+    "ytick.color": text,
+    "grid.color": theme["grid"],
+    "grid.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.size": 11,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 2,
+  }
+
+
+def save(
+  draw: Callable[[Theme], Any], folder: pathlib.Path, name: str
+) -> dict[str, pathlib.Path]:
+  """Draws a picture in every theme and writes it as PNG.
+
+  Args:
+    draw: maps a theme to a matplotlib figure.
+    folder: where to write; made if need be.
+    name: name of the file without its ending.
+
+  Returns:
+    Theme name -> file.
+  """
+  import matplotlib
+
+  folder.mkdir(parents=True, exist_ok=True)
+  files = {}
+  for theme_name, theme in THEMES.items():
+    suffix = "" if theme_name == "light" else f".{theme_name}"
+    files[theme_name] = folder / f"{name}{suffix}.png"
+    with matplotlib.rc_context(_style(theme)):
+      draw(theme).savefig(files[theme_name], dpi=PIXELS_PER_INCH)
+  return files
+
+
+def _figure(num_columns: int = 1, num_rows: int = 1, **options):
+  from matplotlib.figure import Figure
+
+  height = HEIGHT if num_rows == 1 else 0.6 + 2.0 * num_rows
+  figure = Figure(figsize=(WIDTH, height), layout="constrained")
+  return figure, figure.subplots(
+    num_rows, num_columns, squeeze=False, **options
+  )
+
+
+def _title(figure, text: str) -> None:
+  figure.suptitle(text, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+
+
+def _log_if_positive(axis, *values) -> None:
+  """Makes a y axis logarithmic unless a value forbids it."""
+  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+  finite = np.concatenate([np.ravel(v[np.isfinite(v)]) for v in values])
+  if not finite.size or finite.min() <= 0:
+    return
+  axis.set_yscale("log")
+  low, high = axis.get_ylim()
+  axis.yaxis.set_major_locator(
+    LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+  )
+  axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+  axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def smooth(values: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
+  """Averages each point with its neighbours, a tenth of all at most.
+
+  Args:
+    values: a noisy curve without gaps.
+
+  Returns:
+    The curve of centred means; windows shrink towards the ends.
+  """
+  index = np.arange(len(values))
+  # A window that shrinks evenly does not pull the ends of a trend inwards.
+  to_the_end = np.minimum(index, len(values) - 1 - index)
+  reach = np.minimum(to_the_end, min(len(values) // 20, 25))
+  total = np.concatenate([[0.0], np.cumsum(values)])
+  return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+
+
+def meta_loss(rows: Sequence[Row]) -> Callable[[Theme], Any]:
+  """Draws the meta-loss over outer steps, raw and smoothed.
+
+  Args:
+    rows: rows with `outer_step` and `meta_loss`; null losses are left out.
+
+  Returns:
+    A function from a theme to the figure.
+  """
+  kept = [row for row in rows if row.get("meta_loss") is not None]
+  steps = np.asarray([row["outer_step"] for row in kept], float)
+  values = np.asarray([row["meta_loss"] for row in kept], float)
+  mean = smooth(values)
+
+  def draw(theme):
+    figure, axes = _figure()
+    axis = axes[0, 0]
+    axis.plot(
+      steps,
+      values,
+      color=theme["others"],
+      linewidth=1,
+      label="each logged step",
+    )
+    axis.plot(steps, mean, color=theme["learned"], label="running mean")
+    axis.set_xlabel("outer step")
+    axis.set_ylabel("meta-loss")
+    axis.xaxis.set_major_formatter(_thousands())
+    axis.legend(loc="upper right")
+    verb = "fell" if mean[-1] < mean[0] else "did not fall:"
+    _title(
+      figure,
+      f"Meta-loss {verb} from {mean[0]:.3g} to {mean[-1]:.3g} "
+      f"in {steps[-1]:,.0f} outer steps",
+    )
+    return figure
+
+  return draw
+
+
+def _thousands():
+  from matplotlib.ticker import StrMethodFormatter
+
+  return StrMethodFormatter("{x:,.0f}")
+
+
+def _quantile(curves, q):
+  # The nearest curve: interpolation between infinities gives NaN.
+  return np.quantile(curves, q, axis=0, method="nearest")
+
+
+def _gap(values):
+  """Replaces what can't be drawn by gaps."""
+  return np.where(np.isfinite(values), values, np.nan)
+
+
+def _steps(runs: Runs) -> Float[np.ndarray, "points"]:
+  """Returns the middle of the block of steps that each point averages."""
+  return (np.arange(runs.curves.shape[1]) + 0.5) * runs.every - 0.5
+
+
+def _draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
+  broken = runs.num_diverged
+  label = runs.label + (f" ({broken} diverged)" if broken else "")
+  steps = _steps(runs)
+  axis.fill_between(
+    steps,
+    _gap(_quantile(runs.curves, 0.25)),
+    _gap(_quantile(runs.curves, 0.75)),
+    color=color,
+    alpha=0.25,
+    linewidth=0,
+  )
+  axis.plot(
+    steps,
+    _gap(_quantile(runs.curves, 0.5)),
+    color=color,
+    linestyle=linestyle,
+    label=label,
+  )
+
+
+def learning_curves(
+  result: TaskResults, baseline: str
+) -> Callable[[Theme], Any]:
+  """Draws training losses over inner steps.
+
+  The learned and the untrained optimizer and the tuned baseline as medians
+  with the interquartile range over seeds; the baseline's other rates as faint
+  medians.
+
+  Args:
+    result: the runs on one task.
+    baseline: name of the baseline to draw.
+
+  Returns:
+    A function from a theme to the figure.
+  """
+  grid = result.baselines.get(baseline, {})
+  tuned = result.tuned.get(baseline)
+  others = [grid[rate] for rate in sorted(grid) if grid[rate] is not tuned]
+
+  def draw(theme):
+    figure, axes = _figure()
+    axis = axes[0, 0]
+    for i, faint in enumerate(others):
+      axis.plot(
+        _steps(faint),
+        _gap(_quantile(faint.curves, 0.5)),
+        color=theme["others"],
+        linewidth=1,
+        label=f"{baseline}, {len(others)} other rates" if i == 0 else None,
+      )
+    drawn = [
+      (result.untrained, "untrained", ":"),
+      (tuned, "baseline", "--"),
+      (result.learned, "learned", "-"),
+    ]
+    for runs, role, linestyle in drawn:
+      if runs is not None:
+        _draw_runs(axis, runs, theme[role], linestyle)
+    _log_if_positive(axis, *(runs.curves for runs in result.all_runs()))
+    axis.set_title(_subtitle(result), fontsize=10, fontweight="normal")
+    axis.set_xlabel("inner step")
+    axis.set_ylabel("training loss of a batch")
+    axis.set_xlim(0, result.num_steps)
+    handles, labels = axis.get_legend_handles_labels()
+    # Below the axes: inside there is no corner that all curves leave free.
+    figure.legend(
+      handles[::-1], labels[::-1], loc="outside lower left", ncols=2
+    )
+    _title(figure, _curves_title(result, tuned))
+    return figure
+
+  return draw
+
+
+def _subtitle(result: TaskResults) -> str:
+  seeds = {seed for runs in result.all_runs() for seed in runs.seeds}
+  return f"{result.task}, {result.num_steps:,} steps, {len(seeds)} seeds"
+
+
+def _curves_title(result: TaskResults, tuned: Runs | None) -> str:
+  if result.learned is None or tuned is None:
+    return "Inner training loss"
+  return (
+    f"{result.learned.optimizer} ends at {np.mean(result.learned.losses):.3g}"
+    f", tuned {tuned.optimizer} at {np.mean(tuned.losses):.3g}"
+  )
+
+
+def final_losses(result: TaskResults, baseline: str) -> Callable[[Theme], Any]:
+  """Draws the final losses of each seed, joined over optimizers.
+
+  Args:
+    result: the runs on one task.
+    baseline: name of the baseline to draw.
+
+  Returns:
+    A function from a theme to the figure.
+  """
+  tuned = result.tuned.get(baseline)
+  columns = [
+    (runs, role)
+    for runs, role in (
+      (tuned, "baseline"),
+      (result.learned, "learned"),
+    )
+    if runs is not None
+  ]
+  splits = [
+    (split, name)
+    for split, name in (("train", "training"), ("valid", "held-out"))
+    if all("loss" in runs.final.get(split, {}) for runs, _ in columns)
+  ]
+
+  def draw(theme):
+    figure, axes = _figure(num_columns=max(1, len(splits)))
+    for axis, (split, name) in zip(axes[0], splits):
+      _draw_pairs(axis, columns, split, theme)
+      axis.set_ylabel(f"final {name} loss")
+    axes[0, 0].set_title(_subtitle(result), fontsize=10, fontweight="normal")
+    _title(figure, _pairs_title(result, tuned))
+    return figure
+
+  return draw
+
+
+def _draw_pairs(axis, columns, split, theme) -> None:
+  values = [runs.final[split]["loss"] for runs, _ in columns]
+  finite = np.concatenate([v[np.isfinite(v)] for v in values])
+  # Runs that diverged are drawn above all others.
+  above = 2 * np.max(finite, initial=1.0)
+  seeds = sorted(set.intersection(*(set(runs.seeds) for runs, _ in columns)))
+  for seed in seeds:
+    heights = [
+      float(v[runs.seeds.index(seed)]) for v, (runs, _) in zip(values, columns)
+    ]
+    heights = [h if np.isfinite(h) else above for h in heights]
+    axis.plot(
+      range(len(columns)),
+      heights,
+      color=theme["others"],
+      linewidth=0.8,
+      zorder=1,
+    )
+  for x, (v, (_, role)) in enumerate(zip(values, columns)):
+    good = np.isfinite(v)
+    axis.scatter(np.full(good.sum(), x), v[good], s=22, color=theme[role])
+    if not good.all():
+      axis.scatter([x], [above], s=50, color=theme[role], marker="x")
+      axis.annotate(
+        f"{(~good).sum()} diverged",
+        (x, above),
+        textcoords="offset points",
+        xytext=(0, 7),
+        ha="center",
+        fontsize=9,
+      )
+  _log_if_positive(axis, *values)
+  axis.set_xlim(-0.5, len(columns) - 0.5)
+  axis.set_xticks(
+    range(len(columns)),
+    [_short_label(runs) for runs, _ in columns],
+    fontsize=9.5,
+  )
+  axis.grid(visible=False, axis="x")
+
+
+def _short_label(runs: Runs) -> str:
+  if runs.learning_rate is None:
+    return runs.optimizer
+  return f"{runs.optimizer}\nrate {runs.learning_rate:g}"
+
+
+def _pairs_title(result: TaskResults, tuned: Runs | None) -> str:
+  if result.learned is None or tuned is None:
+    return "Final losses by seed"
+  found = compare_runs(result.learned, tuned)
+  if found is None:
+    return "Final losses by seed"
+  return (
+    f"{result.learned.optimizer} ends lower than tuned {tuned.optimizer} "
+    f"on {found.wins} of {found.num_pairs} seeds"
+  )
+
+
+def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
+  """Draws what the memory keeps of a gradient by its age.
+
+  Args:
+    document: `lags`, in steps, and `kernels`: name -> {"initial", "learned"}
+      -> weight at each lag.
+
+  Returns:
+    A function from a theme to the figure.
+  """
+  lags = np.asarray(document["lags"], float)
+  curves = {
+    name: {
+      when: np.asarray([np.nan if w is None else w for w in weights], float)
+      for when, weights in pair.items()
+    }
+    for name, pair in document["kernels"].items()
+  }
+  changes = {
+    name: _change(pair["initial"], pair["learned"], lags)
+    for name, pair in curves.items()
+  }
+  num_rows = -(-len(curves) // 2)
+
+  def draw(theme):
+    from matplotlib.ticker import FuncFormatter
+
+    figure, axes = _figure(num_columns=2, num_rows=num_rows, sharex=True)
+    for axis in axes.flat[len(curves) :]:
+      axis.set_visible(False)
+    for axis, (name, pair) in zip(axes.flat, curves.items()):
+      axis.axhline(0, color=theme["grid"], linewidth=1)
+      axis.plot(
+        lags,
+        pair["initial"],
+        color=theme["untrained"],
+        linestyle="--",
+        linewidth=1.6,
+        label="before meta-training",
+      )
+      axis.plot(lags, pair["learned"], color=theme["learned"], label="learned")
+      axis.set_title(
+        f"{name}\n({_percent(changes[name])})",
+        fontsize=10,
+        fontweight="normal",
+      )
+      axis.set_xscale("symlog", linthresh=1)
+      axis.set_xlim(lags.min(), lags.max())
+      axis.set_xticks(*_lag_ticks(lags.max()))
+      axis.minorticks_off()
+      axis.tick_params(labelsize=9.5)
+      axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    # The lowest visible axes of each column carry the shared labels.
+    for axis in axes.flat[max(0, len(curves) - 2) : len(curves)]:
+      axis.set_xlabel("age of the gradient, inner steps", fontsize=10)
+      axis.tick_params(labelbottom=True)
+    figure.supylabel("weight", fontsize=11)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    most = max(changes, key=lambda name: changes[name])
+    _title(
+      figure,
+      f'Meta-training changed "{most}" most',
+    )
+    return figure
+
+  return draw
+
+
+def _lag_ticks(largest: float) -> tuple[list[float], list[str]]:
+  powers = [10**k for k in range(int(np.log10(max(1.0, largest))) + 1)]
+  ticks = [0, *powers]
+  return [float(t) for t in ticks], [f"{t:,}" for t in ticks]
+
+
+def _change(initial, learned, lags) -> float:
+  """Returns the area between two kernels over that under the first."""
+  area = np.trapezoid(np.abs(learned - initial), lags)
+  whole = np.trapezoid(np.abs(initial), lags)
+  return float(area / whole) if whole > 0 else float("nan")
+
+
+def _percent(fraction: float) -> str:
+  return f"{100 * fraction:.0f} % changed"

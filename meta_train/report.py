@@ -1,0 +1,388 @@
+"""The report of a run: one page, made from the files in its folder.
+
+Idea: nothing is computed here that the rows do not hold, so a page can be
+made again at any time, also from a folder that came from elsewhere. Files or
+rows that are missing or damaged are listed on the page.
+
+Names: `write_report`, `headlines`, `REPORT`, `PICTURES`.
+"""
+
+import os
+import pathlib
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from meta_train import html, plots
+from meta_train.evaluate import FILE_NAME as EVALUATION
+from meta_train.evaluate import KERNELS
+from meta_train.rows import Row, read_json, read_rows, write_text
+from meta_train.statistics import Comparison
+from meta_train.summary import (
+  REQUIRED,
+  Runs,
+  TaskResults,
+  compare_runs,
+  headline,
+  summarize,
+)
+
+REPORT = "report.html"
+PICTURES = "pictures"
+
+
+class RunFiles(NamedTuple):
+  """What a run folder holds.
+
+  Attributes:
+    path: the folder.
+    config: settings by name.
+    environment: versions, platform and the command line.
+    metrics: rows of meta-training.
+    results: the evaluation, task by task.
+    kernels: see `meta_train.plots.kernels`; `None` if there are none.
+    problems: a sentence for each thing that is missing or damaged.
+  """
+
+  path: pathlib.Path
+  config: Mapping[str, Any]
+  environment: Mapping[str, Any]
+  metrics: list[Row]
+  results: list[TaskResults]
+  kernels: Mapping[str, Any] | None
+  problems: list[str]
+
+
+def read_run(run_dir: str | os.PathLike) -> RunFiles:
+  """Reads what a run left in its folder.
+
+  Args:
+    run_dir: the folder.
+
+  Returns:
+    Its content, with a sentence for each thing that is missing.
+  """
+  path = pathlib.Path(run_dir)
+  config, config_problems = read_json(path / "config.json")
+  environment, environment_problems = read_json(path / "environment.json")
+  metrics = read_rows(
+    path / "metrics.jsonl", required=("outer_step", "meta_loss")
+  )
+  evaluation = read_rows(path / EVALUATION, required=REQUIRED)
+  results, gaps = summarize(evaluation.rows)
+  kernels, kernel_problems = read_json(path / KERNELS)
+  return RunFiles(
+    path=path,
+    config=(config or {}).get("config", config or {}),
+    environment=environment or {},
+    metrics=metrics.rows,
+    results=results,
+    kernels=kernels,
+    problems=[
+      *config_problems,
+      *environment_problems,
+      *metrics.problems,
+      *evaluation.problems,
+      *gaps,
+      *kernel_problems,
+    ],
+  )
+
+
+def headlines(run_dir: str | os.PathLike) -> list[str]:
+  """Returns one sentence per evaluated task, for a terminal.
+
+  Args:
+    run_dir: the run's folder.
+
+  Returns:
+    How the learned optimizer fared against each tuned baseline.
+  """
+  return _headlines(read_run(run_dir).results)
+
+
+def _headlines(results: Iterable[TaskResults]) -> list[str]:
+  return [
+    headline(result, baseline)
+    for result in results
+    for baseline in result.tuned
+  ]
+
+
+def write_report(run_dir: str | os.PathLike) -> pathlib.Path:
+  """Makes the pictures and the page of a run from the files in its folder.
+
+  Args:
+    run_dir: the run's folder.
+
+  Returns:
+    The page, `report.html` in that folder. The pictures are in `pictures/`
+    beside it and in the page itself.
+  """
+  run = read_run(run_dir)
+  pictures, problems = _draw(run)
+  run = run._replace(problems=[*run.problems, *problems])
+  target = run.path / REPORT
+  write_text(target, _page(run, pictures))
+  return target
+
+
+class _Picture(NamedTuple):
+  """A picture to draw, and the words around it."""
+
+  name: str
+  draw: Callable[[plots.Theme], Any]
+  caption: str
+  alternative: str
+
+
+def _pictures(run: RunFiles) -> Iterable[_Picture]:
+  """Yields the pictures that the run has data for."""
+  for number, result in enumerate(run.results):
+    suffix = f"_{number}" if len(run.results) > 1 else ""
+    for baseline in result.tuned:
+      end = suffix if baseline == "adam" else f"{suffix}_{baseline}"
+      yield _Picture(
+        f"learning_curves{end}",
+        plots.learning_curves(result, baseline),
+        f"Training loss on {result.task}. Lines are medians over seeds, bands "
+        "the middle half of them. All optimizers start each seed from the "
+        "same parameters and see the same batches.",
+        f"Training loss over inner steps on {result.task}",
+      )
+      yield _Picture(
+        f"final_losses{end}",
+        plots.final_losses(result, baseline),
+        "Loss of the final parameters, averaged over many batches; each line "
+        "is one seed.",
+        f"Final losses of each seed on {result.task}",
+      )
+  if any(row["meta_loss"] is not None for row in run.metrics):
+    yield _Picture(
+      "meta_loss",
+      plots.meta_loss(run.metrics),
+      "What meta-training minimises: the inner training loss, normalised and "
+      "averaged over the tasks and steps of each unroll.",
+      "Meta-loss over outer steps",
+    )
+  if run.kernels:
+    yield _Picture(
+      "kernels",
+      plots.kernels(run.kernels),
+      "What the per-parameter memory keeps of a gradient by its age. In "
+      "brackets: the area between the two curves over the area under the "
+      "first.",
+      "Learned memory kernels over the age of the gradient",
+    )
+
+
+def _draw(run: RunFiles) -> tuple[list[html.Html], list[str]]:
+  figures = []
+  try:
+    for item in _pictures(run):
+      files = plots.save(item.draw, run.path / PICTURES, item.name)
+      figures.append(
+        html.picture(files, caption=item.caption, alternative=item.alternative)
+      )
+  except ModuleNotFoundError as error:
+    return figures, [
+      f"Pictures were not drawn, because {error.name} is not installed: "
+      "install the extra `plots`."
+    ]
+  return figures, []
+
+
+def _page(run: RunFiles, pictures: list[html.Html]) -> str:
+  name = run.config.get("task") or run.config.get("task_suite") or "a run"
+  title = f"Meta-training of {name}, seed {run.config.get('seed', '?')}"
+  sections = [html.element("h1", title)]
+  sections += [
+    html.element("p", sentence, class_="headline")
+    for sentence in _headlines(run.results)
+  ]
+  sections += _problems(run.problems)
+  sections.append(html.element("div", *pictures, class_="pictures"))
+  for result in run.results:
+    sections += _task_section(result)
+  sections += _training_section(run.metrics)
+  sections += _again_section(run)
+  sections += _details("Settings", run.config)
+  sections += _details("Environment", run.environment)
+  return html.page(title, *sections)
+
+
+def _problems(problems: list[str]) -> list[html.Html]:
+  if not problems:
+    return []
+  items = [html.element("li", problem) for problem in problems]
+  return [
+    html.element(
+      "div",
+      html.element("strong", "Missing or damaged"),
+      html.element("ul", *items),
+      class_="problems",
+    )
+  ]
+
+
+def _number(value: float | None) -> str:
+  if value is None:
+    return "not measured"
+  return "diverged" if value == float("inf") else f"{value:.3g}"
+
+
+def _interval(found: Comparison | None) -> str:
+  if found is None:
+    return "none"
+  return (
+    f"{found.mean_ratio:.3g} ({found.mean_ratio_low:.3g} to "
+    f"{found.mean_ratio_high:.3g})"
+  )
+
+
+def _task_section(result: TaskResults) -> list[html.Html]:
+  references = list(result.tuned.values())
+  header = ["Optimizer", "Runs", "Diverged", "Final training loss"]
+  header += ["Held-out loss", "Held-out accuracy"]
+  for reference in references:
+    header += [f"Ratio to tuned {reference.optimizer}", "Lower on"]
+  shown = [
+    runs
+    for runs in (result.learned, *references, result.untrained)
+    if runs is not None
+  ]
+  # A column that no task fills would only be in the way.
+  has_accuracy = any(runs.mean("valid", "accuracy") for runs in shown)
+  if not has_accuracy:
+    header.remove("Held-out accuracy")
+
+  def cells(runs: Runs) -> list[str]:
+    accuracy = runs.mean("valid", "accuracy")
+    row = [
+      runs.label,
+      str(len(runs.seeds)),
+      str(runs.num_diverged),
+      _number(runs.mean("train", "loss")),
+      _number(runs.mean("valid", "loss")),
+    ]
+    if has_accuracy:
+      row.append("none" if accuracy is None else f"{100 * accuracy:.1f} %")
+    for reference in references:
+      found = compare_runs(runs, reference)
+      wins = f"{found.wins} of {found.num_pairs} seeds" if found else "none"
+      same = runs is reference
+      row += ["1", "itself"] if same else [_interval(found), wins]
+    return row
+
+  grid = [
+    grid[rate] for grid in result.baselines.values() for rate in sorted(grid)
+  ]
+  notes = [
+    "Means over seeds. The ratio is that of mean final training losses, with "
+    "the 95 % interval of a paired bootstrap; below 1 is better. A baseline's "
+    "rate is the best of its grid on these same runs, which favours the "
+    "baseline."
+  ]
+  notes += [
+    f"The best rate of {baseline} is at the edge of its grid: a wider grid "
+    "may do better."
+    for baseline in result.tuned
+    if result.at_edge(baseline)
+  ]
+  return [
+    html.element("h2", f"{result.task}, {result.num_steps:,} steps"),
+    html.table(header, map(cells, shown), strong=frozenset({0})),
+    *(html.element("p", note, class_="note") for note in notes),
+    html.element(
+      "details",
+      html.element("summary", "All learning rates"),
+      html.table(header, map(cells, grid)),
+    ),
+  ]
+
+
+def _training_section(metrics: list[Row]) -> list[html.Html]:
+  if not metrics:
+    return []
+  last = metrics[-1]
+  texts = {
+    "Outer steps": ("outer_step", "{:,.0f}"),
+    "Inner steps": ("inner_steps", "{:,.0f}"),
+    "Wall-clock time": ("wall_s", "{:,.1f} s"),
+    "Inner steps per second": ("inner_steps_per_s", "{:,.0f}"),
+    "Meta-loss of the last row": ("meta_loss", "{:.4g}"),
+    "Diverged tasks in the last row": ("diverged_fraction", "{:.1%}"),
+  }
+  values = {
+    title: form.format(last[name])
+    for title, (name, form) in texts.items()
+    if isinstance(last.get(name), int | float)
+  }
+  return [html.element("h2", "Meta-training"), html.facts(values)]
+
+
+def reproduce_command(run: RunFiles) -> str:
+  """Returns the command line that makes the run again.
+
+  Args:
+    run: what the run's folder holds.
+
+  Returns:
+    Text for a shell.
+  """
+  command = run.environment.get("command")
+  if isinstance(command, list) and command:
+    return shlex.join(map(str, command))
+  suite = run.config.get("task_suite", "quick")
+  return f"python -m meta_train --task_suite={shlex.quote(str(suite))}"
+
+
+def next_command(run: RunFiles) -> str:
+  """Returns the command line that continues the run for as long again.
+
+  Args:
+    run: what the run's folder holds.
+
+  Returns:
+    Text for a shell.
+  """
+  done = run.config.get("outer_steps") or 0
+  words = shlex.split(reproduce_command(run))
+  kept = [word for word in words if "outer_steps=" not in word]
+  return shlex.join([*kept, f"--outer_steps={2 * int(done)}"])
+
+
+def _again_section(run: RunFiles) -> list[html.Html]:
+  return [
+    html.element("h2", "Again, and further"),
+    html.element("p", "The same run, in a new folder or after deleting this:"),
+    html.element("pre", reproduce_command(run)),
+    html.element("p", "Continue meta-training for as long again:"),
+    html.element("pre", next_command(run)),
+    html.element("p", "Train a model of your own with the result:"),
+    html.element(
+      "pre",
+      "import flt_lopt\n\n"
+      f"tx = flt_lopt.flt(weights={str(run.path / 'theta.safetensors')!r},\n"
+      "                  num_steps=200)",
+    ),
+  ]
+
+
+def _details(title: str, values: Mapping[str, Any]) -> list[html.Html]:
+  if not values:
+    return []
+  texts = dict(_flat(values))
+  return [html.element("h2", title), html.facts(texts)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = ""):
+  """Yields names and values of nested settings as text."""
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      yield from _flat(value, f"{prefix}{name}: ")
+    elif isinstance(value, list):
+      yield f"{prefix}{name}", " ".join(map(str, value)) or "none"
+    else:
+      text = "none" if value is None or value == "" else str(value)
+      yield f"{prefix}{name}", text
