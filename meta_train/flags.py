@@ -160,7 +160,11 @@ def _shown(value: Any, unit: str) -> str:
 def _entry(name: str, text: str) -> list[str]:
   indent = " " * 28
   wrapped = textwrap.wrap(
-    text, 79, initial_indent=indent, subsequent_indent=indent
+    text,
+    79,
+    initial_indent=indent,
+    subsequent_indent=indent,
+    break_on_hyphens=False,
   )
   head = f"  --{name}"
   if len(head) < len(indent):

@@ -159,7 +159,7 @@ def test_a_users_tasks_module_is_noticed(tmp_path):
   assert "hides the package tasks" in done.stderr
   assert done.stderr.count("\n") == 1
   # Whoever only wants the optimizer may keep such a file.
-  (tmp_path / "mine.py").write_text("import flt_lopt; print(flt_lopt.flt)\n")
+  (tmp_path / "mine.py").write_text("import flt_lopt; flt_lopt.OptimizerConfig()\n")
   done = _run([], tmp_path, code="mine.py")
   assert done.returncode == 0, done.stderr
 
