@@ -1,6 +1,7 @@
 """Linear attention with relative positional encodings, streaming included.
 
-Usable alone: it knows nothing of optimizers.
+Usable alone: it knows nothing of optimizers. Start with `make_encoding` and
+`attend`, or `StreamingAttention` for one token at a time.
 """
 
 from flt_lopt.attention.encodings import (
@@ -15,17 +16,30 @@ from flt_lopt.attention.feature_maps import (
   FeatureMap,
   make_feature_map,
 )
-from flt_lopt.attention.forms.recurrent import StreamingAttention, StreamState
+from flt_lopt.attention.forms import (
+  FORMS,
+  StreamingAttention,
+  StreamState,
+  WindowState,
+  attend,
+  init_attention,
+  prefill,
+)
 
 __all__ = [
   "ENCODINGS",
   "FEATURE_MAPS",
+  "FORMS",
   "Encoding",
   "FeatureMap",
   "Mask",
   "Poles",
   "StreamState",
   "StreamingAttention",
+  "WindowState",
+  "attend",
+  "init_attention",
   "make_encoding",
   "make_feature_map",
+  "prefill",
 ]

@@ -37,6 +37,11 @@ class Alibi(Encoding):
     shape = (self.num_heads, self.coord_dim)
     return {"log_slope": jnp.broadcast_to(log_slope[:, None], shape)}
 
+  @property
+  def toeplitz(self) -> bool:
+    """Whether the parallel form must apply the mask by FFT."""
+    return True
+
   def poles(self, params: Params) -> Poles:
     """Return one real pole per head."""
     slope = jnp.exp(params["log_slope"])

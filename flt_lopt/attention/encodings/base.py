@@ -135,6 +135,16 @@ class Encoding(abc.ABC):
     """Width of encoded queries and keys, the feature map's input."""
     return self.head_dim
 
+  @property
+  def toeplitz(self) -> bool:
+    """Whether the parallel form must apply the mask by FFT."""
+    return False
+
+  @property
+  def window(self) -> int | None:
+    """How many tokens causal forms keep, `None` for a sum over the past."""
+    return None
+
   def scale(self, x: Array) -> Array:
     """Scale content by D^(-1/4), so that x . y = q . k / sqrt(D)."""
     return x * self.head_dim**-0.25
@@ -169,6 +179,12 @@ class Encoding(abc.ABC):
     """Return the mask at lags r_t - r_j, or `None` for no mask."""
     poles = self.poles(params)
     return None if poles is None else poles_to_mask(poles, lags)
+
+  def ideal_mask(
+    self, params: Params, lags: Num[Array, "*shape coords"]
+  ) -> Mask | None:
+    """Return the mask that sampling approximates; `mask` if exact."""
+    return self.mask(params, lags)
 
   def bias(
     self, params: Params, lags: Num[Array, "*shape coords"]

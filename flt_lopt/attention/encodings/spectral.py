@@ -21,7 +21,12 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from flt_lopt.attention.encodings.base import Encoding, Params, Poles
+from flt_lopt.attention.encodings.base import (
+  Encoding,
+  Mask,
+  Params,
+  Poles,
+)
 from flt_lopt.attention.numerics import phase
 
 MODES = ("logit", "mask")
@@ -73,6 +78,11 @@ class SpectralEncoding(Encoding):
     """Width of encoded queries and keys."""
     extra = 2 * self.num_lines if self.mode == "logit" else 0
     return self.head_dim + extra
+
+  @property
+  def toeplitz(self) -> bool:
+    """Whether the parallel form must apply the mask by FFT."""
+    return self.decay
 
   def init_decay(self) -> Params:
     """Return the parameters of the optional decay."""
@@ -172,6 +182,20 @@ class SpectralEncoding(Encoding):
   ) -> Float[Array, "*shape heads"]:
     """Return the exact f(lag); by default the lines are exact."""
     return self.spectrum_bias(params, lags)
+
+  def ideal_mask(
+    self, params: Params, lags: Num[Array, "*shape coords"]
+  ) -> Mask | None:
+    """Return the mask with the exact f in place of its lines."""
+    mask = self.mask(params, lags)
+    if mask is None or self.mode == "logit":
+      return mask
+    square = jnp.square(self.lines(params).real)
+    imag = self.lines(params).imag
+    if imag is not None:
+      square = square + jnp.square(imag)
+    amplitude = jnp.sum(jnp.sqrt(square), axis=-1)
+    return Mask(mask.log_mass, self.closed_form(params, lags) / amplitude)
 
   def bias(
     self, params: Params, lags: Num[Array, "*shape coords"]

@@ -13,14 +13,26 @@ from flt_lopt.attention.feature_maps.favor import (
   FavorPlus,
   FavorPlusPlus,
 )
+from flt_lopt.attention.feature_maps.learned import Learned
 from flt_lopt.attention.feature_maps.orthogonal import draw_projection
+from flt_lopt.attention.feature_maps.simple import (
+  Constant,
+  Elu,
+  Relu,
+  Softmax,
+)
 
 __all__ = [
   "FEATURE_MAPS",
+  "Constant",
+  "Elu",
   "FavorHyperbolic",
   "FavorPlus",
   "FavorPlusPlus",
   "FeatureMap",
+  "Learned",
+  "Relu",
+  "Softmax",
   "draw_projection",
   "make_feature_map",
 ]

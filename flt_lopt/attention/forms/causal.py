@@ -1,0 +1,115 @@
+"""The causal forms over a sequence: chunked and, one by one, recurrent.
+
+The sequence is cut into chunks. A chunk reads the state of all earlier ones
+through matrix products, attends to itself pair by pair, and is absorbed. All
+references are maxima over the past, so a future outlier changes nothing, and
+only the states between chunks are kept for the backward pass. Chunks of one
+token are the recurrent form.
+
+Names: `scan_chunks`, `Memory`, `memory_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flt_lopt.attention.encodings.base import Encoding, Params
+from flt_lopt.attention.feature_maps.base import FeatureMap
+from flt_lopt.attention.forms import stream, window
+from flt_lopt.attention.forms.partial import finish
+from flt_lopt.attention.forms.tokens import Tokens, log_features
+
+# A `StreamState` or a `WindowState`.
+State = Any
+
+
+class Memory(NamedTuple):
+  """How a causal form remembers."""
+
+  empty: Callable[..., State]
+  advance: Callable[..., Any]
+
+
+def memory_of(encoding: Encoding) -> Memory:
+  """Return the kind of memory that an encoding needs."""
+  if encoding.window is None:
+    return Memory(stream.empty, stream.advance)
+  return Memory(window.empty, window.advance)
+
+
+def scan_chunks(
+  encoding: Encoding,
+  features: FeatureMap,
+  params: Params,
+  tokens: Tokens,
+  *,
+  state: State | None = None,
+  chunk_size: int = 16,
+  projection: Float[Array, "heads features dim"] | None = None,
+) -> tuple[State, Float[Array, "*batch heads length value"]]:
+  """Attend causally, chunk by chunk: O(length) time.
+
+  Args:
+    encoding: an encoding with poles, a window, or no mask.
+    features: feature map.
+    params: parameters of both.
+    tokens: from `make_tokens`.
+    state: where to go on from; `None` starts a stream.
+    chunk_size: tokens per chunk. Pairs within a chunk cost
+      chunk_size * features exponentials per token.
+    projection: replaces the feature map's constant one.
+
+  Returns:
+    The state after the last token, and the outputs.
+  """
+  log_q, log_k = log_features(encoding, features, params, tokens, projection)
+  memory, poles = memory_of(encoding), encoding.poles(params)
+  if state is None:
+    state = memory.empty(
+      encoding,
+      poles,
+      features.num_features,
+      tokens.v.shape[-1],
+      batch_shape=tokens.batch_shape,
+      position_batch=tokens.positions.shape[:-2],
+      dtype=log_k.dtype,
+    )
+  length = tokens.length
+  if length == 0:
+    return state, tokens.v
+  size = min(chunk_size, length)
+  padding = -length % size
+
+  @jax.checkpoint
+  def body(state, chunk):
+    state, partial = memory.advance(encoding, params, poles, state, *chunk)
+    return state, finish(partial, normalised=encoding.normalised)
+
+  chunks = (
+    _split(log_q, -2, size, padding),
+    _split(log_k, -2, size, padding),
+    _split(tokens.v, -2, size, padding),
+    _split(tokens.positions, -2, size, padding, mode="edge"),
+    _split(tokens.valid, -1, size, padding),
+  )
+  state, out = jax.lax.scan(body, state, chunks)
+  out = jnp.moveaxis(out, 0, -3)
+  out = out.reshape(*out.shape[:-3], -1, out.shape[-1])
+  return state, out[..., :length, :]
+
+
+def _split(
+  x: Array, axis: int, size: int, padding: int, mode: str = "constant"
+) -> Array:
+  """Pad an axis and move its chunks to the front."""
+  axis = axis % x.ndim
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, padding)
+  x = jnp.pad(x, widths, mode=mode)
+  shape = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+  return jnp.moveaxis(x.reshape(shape), axis, 0)
