@@ -68,11 +68,16 @@ th, td {
 }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child, table.facts td { text-align: left; }
-table.facts td { overflow-wrap: anywhere; }
-table.facts td:first-child { color: var(--soft); white-space: nowrap; }
+td { white-space: nowrap; }
+table.facts td { overflow-wrap: anywhere; white-space: normal; }
+table.facts td:first-child { color: var(--soft); overflow-wrap: normal; }
 tr.strong td { font-weight: 600; }
+@media (max-width: 600px) {
+  table { font-size: 0.85rem; }
+  th, td { padding: 0.25rem 0.4rem; }
+}
 pre {
-  padding: 0.7rem 1rem; background: var(--panel); overflow-x: auto;
+  padding: 0.7rem 1rem; background: var(--panel); white-space: pre-wrap;
   font: 0.88rem/1.5 ui-monospace, Menlo, Consolas, monospace;
 }
 summary { cursor: pointer; color: var(--accent); margin: 0.6rem 0; }

@@ -242,10 +242,10 @@ def _interval(found: Comparison | None) -> str:
 
 def _task_section(result: TaskResults) -> list[html.Html]:
   references = list(result.tuned.values())
-  header = ["Optimizer", "Runs", "Diverged", "Final training loss"]
-  header += ["Held-out loss", "Held-out accuracy"]
+  header = ["Optimizer", "Final training loss"]
   for reference in references:
     header += [f"Ratio to tuned {reference.optimizer}", "Lower on"]
+  header += ["Held-out loss", "Held-out accuracy", "Runs", "Diverged"]
   shown = [
     runs
     for runs in (result.learned, *references, result.untrained)
@@ -258,20 +258,16 @@ def _task_section(result: TaskResults) -> list[html.Html]:
 
   def cells(runs: Runs) -> list[str]:
     accuracy = runs.mean("valid", "accuracy")
-    row = [
-      runs.label,
-      str(len(runs.seeds)),
-      str(runs.num_diverged),
-      _number(runs.mean("train", "loss")),
-      _number(runs.mean("valid", "loss")),
-    ]
-    if has_accuracy:
-      row.append("none" if accuracy is None else f"{100 * accuracy:.1f} %")
+    row = [runs.label, _number(runs.mean("train", "loss"))]
     for reference in references:
       found = compare_runs(runs, reference)
       wins = f"{found.wins} of {found.num_pairs} seeds" if found else "none"
       same = runs is reference
       row += ["1", "itself"] if same else [_interval(found), wins]
+    row.append(_number(runs.mean("valid", "loss")))
+    if has_accuracy:
+      row.append("none" if accuracy is None else f"{100 * accuracy:.1f} %")
+    row += [str(len(runs.seeds)), str(runs.num_diverged)]
     return row
 
   grid = [
@@ -355,16 +351,17 @@ def next_command(run: RunFiles) -> str:
 def _again_section(run: RunFiles) -> list[html.Html]:
   return [
     html.element("h2", "Again, and further"),
-    html.element("p", "The same run, in a new folder or after deleting this:"),
+    html.element("p", "The same run, where this folder does not exist yet:"),
     html.element("pre", reproduce_command(run)),
-    html.element("p", "Continue meta-training for as long again:"),
+    html.element("p", "The same run continued to twice its length:"),
     html.element("pre", next_command(run)),
     html.element("p", "Train a model of your own with the result:"),
     html.element(
       "pre",
       "import flt_lopt\n\n"
-      f"tx = flt_lopt.flt(weights={str(run.path / 'theta.safetensors')!r},\n"
-      "                  num_steps=200)",
+      "tx = flt_lopt.flt(\n"
+      f"  weights={str(run.path / 'theta.safetensors')!r},\n"
+      "  num_steps=200,\n)",
     ),
   ]
 
