@@ -33,7 +33,7 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
-  "data": ["scikit-learn>=1.4"],
+  "data": ["scikit-learn>=1.4", "pillow>=10.0"],
   "plots": ["matplotlib>=3.8"],
   "tensorboard": ["tensorboardX>=2.6"],
   "orbax": ["orbax-checkpoint>=0.11"],
@@ -46,6 +46,7 @@ EXTRAS["test"] = EXTRAS["all"] + [
   "pytest-xdist>=3.5",
   "flax>=0.10",
   "equinox>=0.12",
+  "setuptools>=64",
 ]
 EXTRAS["dev"] = EXTRAS["test"] + ["ruff>=0.9", "mypy>=1.11"]
 # An optional peer, not on the package index in a usable version.
