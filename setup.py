@@ -33,7 +33,7 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
-  "data": ["scikit-learn>=1.4", "pillow>=10.0"],
+  "data": ["scikit-learn>=1.4", "pillow>=10.0", "scipy>=1.11"],
   "plots": ["matplotlib>=3.8"],
   "tensorboard": ["tensorboardX>=2.6"],
   "orbax": ["orbax-checkpoint>=0.11"],
