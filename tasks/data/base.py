@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from tasks import names
-from tasks.base import SPLITS, Batch, check_split
+from tasks.base import SPLITS, check_split
+from tasks.data import images
 
 PARTS = ("meta_train", "validation", "held_out")
 _PART_FRACTIONS = (0.5, 0.15, 0.35)
@@ -47,9 +48,24 @@ class DataSet(abc.ABC):
     """Number of classes of the field `label`, or of tokens."""
     raise ValueError(f"The data source {self.name!r} has no classes.")
 
+  def resized(self, size: int) -> "DataSet":
+    """Returns the same data with images of `size` x `size` pixels."""
+    del size
+    raise ValueError(f"The data source {self.name!r} can't be resized.")
+
   @abc.abstractmethod
   def __len__(self) -> int:
     """Number of training examples; 0 for a generator without limit."""
+
+
+class SequenceData(DataSet):
+  """One part of a source of token sequences."""
+
+  @abc.abstractmethod
+  def sample(
+    self, key: PRNGKeyArray, split: str, batch_size: int, length: int = 32
+  ) -> Mapping[str, Array]:
+    """Draws sequences of `length` tokens `obs` and their next `target`."""
 
 
 class ArrayData(DataSet):
@@ -73,10 +89,10 @@ class ArrayData(DataSet):
     self.name = name
     self.part = part
     self.indices = indices
-    self._shapes = {field: x.shape[1:] for field, x in arrays.items()}
     self._num_classes = (
       int(arrays["label"].max()) + 1 if "label" in arrays else None
     )
+    self._arrays = arrays
     # Numpy arrays become constants of the program that samples from them.
     self._splits = {
       split: {field: values[rows] for field, values in arrays.items()}
@@ -95,15 +111,20 @@ class ArrayData(DataSet):
     }
 
   def field_shape(self, field: str) -> tuple[int, ...]:
-    if field not in self._shapes:
+    if field not in self._arrays:
       raise names.unknown_name(
-        f"field of the data source {self.name!r}", field, self._shapes
+        f"field of the data source {self.name!r}", field, self._arrays
       )
-    return self._shapes[field]
+    return self._arrays[field].shape[1:]
 
   @property
   def num_classes(self) -> int:
     return self._num_classes or super().num_classes
+
+  def resized(self, size: int) -> "ArrayData":
+    arrays = dict(self._arrays)
+    arrays["image"] = images.resize(arrays["image"], size)
+    return ArrayData(f"{self.name}@{size}", self.part, arrays, self.indices)
 
   def __len__(self) -> int:
     return len(self.indices["train"])
@@ -176,15 +197,3 @@ def check_part(part: str) -> None:
   """Raises a `ValueError` unless `part` is one of `PARTS`."""
   if part not in PARTS:
     raise names.unknown_name("part of the data", part, PARTS)
-
-
-__all__ = [
-  "PARTS",
-  "ArrayData",
-  "Batch",
-  "DataSet",
-  "check_part",
-  "index_splits",
-  "random_rows",
-  "range_splits",
-]

@@ -15,7 +15,14 @@ from tasks import names
 from tasks.data.base import DataSet, check_part
 
 Loader = Callable[[str, str | None], DataSet]
-_MODULES = ("sklearn_sets",)
+_MODULES = (
+  "sklearn_sets",
+  "photographs",
+  "stdlib_text",
+  "published",
+  "signals",
+  "languages",
+)
 _LOADERS: dict[str, Loader] = {}
 
 
@@ -50,7 +57,8 @@ def load(
   """Loads one part of a source; the result is kept for the next call.
 
   Args:
-    name: Name of the source, see `list_sources`.
+    name: Name of the source, see `list_sources`; `name@8` for its images
+      resized to 8 x 8 pixels.
     part: `"meta_train"`, `"validation"` or `"held_out"`.
     data_dir: Folder of files that the user provides; `None` for sources that
       need none.
@@ -63,7 +71,15 @@ def load(
     FileNotFoundError: For missing files.
   """
   _import_all()
-  if name not in _LOADERS:
-    raise names.unknown_name("data source", name, _LOADERS)
+  source, _, size = name.partition("@")
+  if source not in _LOADERS:
+    raise names.unknown_name("data source", source, _LOADERS)
   check_part(part)
-  return _LOADERS[name](part, data_dir)
+  data_set = _LOADERS[source](part, data_dir)
+  if not size:
+    return data_set
+  if not size.isdigit() or not 1 <= int(size) <= 64:
+    raise ValueError(
+      f"The size in {name!r} must be in 1..64 pixels, as in '{source}@8'."
+    )
+  return data_set.resized(int(size))
