@@ -108,6 +108,17 @@ class MetaTrainConfig:
     unit="inner steps",
     low=1,
   )
+  withhold_num_steps: float = _option(
+    0.1,
+    "share of inner runs in which the optimizer is not told the horizon",
+    unit="of 1",
+    low=0.0,
+  )
+  objective: str = _option(
+    "log",
+    "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
+    "(its logarithm, which weighs small losses as much as large ones)",
+  )
   estimator: str = _option("pes", "estimator of the meta-gradient")
   sigma: float = _option(
     0.01,
@@ -120,6 +131,13 @@ class MetaTrainConfig:
   )
   outer_gradient_clip: float = _option(
     1.0, "largest global norm of the meta-gradient", above=0
+  )
+
+  theta_average: float = _option(
+    0.99,
+    "decay per outer step of the running average of theta that is the result; "
+    "0: the last theta",
+    low=0.0,
   )
 
   memory: str = _option(

@@ -1,0 +1,204 @@
+"""The outer step: from all tasks to new meta-parameters.
+
+It is two compiled programs. The first, nearly all of the work, advances the
+tasks and estimates the meta-gradient: tasks of one family are one `vmap`,
+families follow each other, and the tasks axis is sharded over a mesh of
+devices (on a CPU, one per core). The second, tiny, updates theta on every
+device alike. Between them each device's mean gradient, a few kilobytes, is
+averaged on the host: an all-reduce inside one program was tried, and on CPU
+devices it can wait for ever, since both sides of it may wait for a thread of
+the pool that the other one holds.
+
+A task's random numbers come from the run's key, the outer step and the
+task's own number, so they do not depend on how many devices share the work,
+and nothing random needs to be kept.
+
+Main names: `OuterLoop`, `OuterState`, `StepMetrics`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from meta_train.estimators import Estimate, Estimator
+
+AXIS = "tasks"
+#: An outer step that is never reached: its keys start the first episodes.
+NEVER = np.iinfo(np.int32).max
+
+
+class OuterState(NamedTuple):
+  """Everything a run needs to go on, bit for bit.
+
+  Attributes:
+    outer_step: finished outer steps.
+    theta: flat meta-parameters.
+    average: their running average, the result of meta-training.
+    optimizer: state of the outer optimizer.
+    tasks: the estimators' states, one entry per family, with the tasks along
+      the first axis of every leaf.
+  """
+
+  outer_step: Int[Array, ""]
+  theta: Float[Array, "theta"]
+  average: Float[Array, "theta"]
+  optimizer: Any
+  tasks: tuple[Any, ...]
+
+
+class StepMetrics(NamedTuple):
+  """Scalars of one outer step; means over tasks."""
+
+  meta_loss: float
+  diverged_fraction: float
+  grad_norm: float
+
+
+class OuterLoop:
+  """Meta-training as two functions, `init` and `step`.
+
+  Args:
+    estimators: one per task family.
+    optimizer: outer optax optimizer.
+    num_tasks: tasks per family.
+    theta_average: decay per outer step of the average of theta.
+    key: the run's key.
+    devices: devices that share the tasks; their number must divide
+      `num_tasks`.
+  """
+
+  def __init__(
+    self,
+    estimators: tuple[Estimator, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    num_tasks: int,
+    theta_average: float,
+    key: PRNGKeyArray,
+    devices: Sequence[jax.Device],
+  ):
+    self._estimators = estimators
+    self._optimizer = optimizer
+    self._theta_average = theta_average
+    self._key = key
+    self._mesh = jax.make_mesh(
+      (len(devices),),
+      (AXIS,),
+      axis_types=(jax.sharding.AxisType.Auto,),
+      devices=devices,
+    )
+    by_task, everywhere = PartitionSpec(AXIS), PartitionSpec()
+    self.shardings = OuterState(
+      outer_step=NamedSharding(self._mesh, everywhere),
+      theta=NamedSharding(self._mesh, everywhere),
+      average=NamedSharding(self._mesh, everywhere),
+      optimizer=NamedSharding(self._mesh, everywhere),
+      tasks=NamedSharding(self._mesh, by_task),
+    )
+    self._numbers = jax.device_put(
+      np.arange(num_tasks, dtype=np.int32), self.shardings.tasks
+    )
+    self._start = jax.jit(
+      jax.shard_map(
+        self._start_tasks,
+        mesh=self._mesh,
+        in_specs=(by_task,),
+        out_specs=by_task,
+        check_vma=False,
+      )
+    )
+    self._estimate = jax.jit(
+      jax.shard_map(
+        self._estimate_tasks,
+        mesh=self._mesh,
+        in_specs=(everywhere, everywhere, by_task, by_task),
+        out_specs=by_task,
+        check_vma=False,
+      ),
+      donate_argnums=2,
+    )
+    self._apply = jax.jit(
+      self._apply_gradient,
+      donate_argnums=(0, 1, 2, 3),
+      out_shardings=self.shardings.theta,
+    )
+
+  def init(self, theta: Float[np.ndarray, "theta"]) -> OuterState:
+    """Returns the state before the first outer step.
+
+    Args:
+      theta: flat meta-parameters to start from.
+    """
+    theta = np.asarray(theta)
+    everywhere = (
+      np.zeros([], np.int32),
+      theta,
+      theta,
+      jax.device_get(self._optimizer.init(jnp.asarray(theta))),
+    )
+    everywhere = jax.device_put(everywhere, self.shardings.theta)
+    return OuterState(*everywhere, tasks=self._start(self._numbers))
+
+  def step(self, state: OuterState) -> tuple[OuterState, StepMetrics]:
+    """Takes one outer step; the given state is used up.
+
+    Returns:
+      The next state, and host scalars: the estimate is waited for.
+    """
+    tasks, estimates = self._estimate(
+      state.theta, state.outer_step, state.tasks, self._numbers
+    )
+    shares = jax.device_get(estimates)
+    mean = jax.tree.map(lambda x: np.mean(x, axis=0, dtype=x.dtype), shares)
+    gradient = jax.device_put(mean.gradient, self.shardings.theta)
+    everywhere = self._apply(
+      state.outer_step, state.theta, state.average, state.optimizer, gradient
+    )
+    metrics = StepMetrics(
+      meta_loss=float(mean.loss),
+      diverged_fraction=float(mean.diverged),
+      grad_norm=float(np.linalg.norm(mean.gradient)),
+    )
+    return OuterState(*everywhere, tasks=tasks), metrics
+
+  def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
+    key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+  def _start_tasks(self, numbers: Int[Array, "tasks"]) -> tuple[Any, ...]:
+    return tuple(
+      jax.vmap(estimator.init)(self._keys(NEVER, family, numbers))
+      for family, estimator in enumerate(self._estimators)
+    )
+
+  def _estimate_tasks(
+    self,
+    theta: Float[Array, "theta"],
+    outer_step: Int[Array, ""],
+    tasks: tuple[Any, ...],
+    numbers: Int[Array, "tasks"],
+  ) -> tuple[tuple[Any, ...], Estimate]:
+    """Runs on one device, with its own tasks only."""
+    states, estimates = [], []
+    for family, estimator in enumerate(self._estimators):
+      state, estimate = jax.vmap(estimator.estimate, (None, 0, 0))(
+        theta, tasks[family], self._keys(outer_step, family, numbers)
+      )
+      states.append(state)
+      estimates.append(jax.tree.map(lambda x: jnp.mean(x, axis=0), estimate))
+    share = jax.tree.map(lambda *xs: sum(xs)[None] / len(xs), *estimates)
+    return tuple(states), share
+
+  def _apply_gradient(self, outer_step, theta, average, optimizer, gradient):
+    updates, optimizer = self._optimizer.update(gradient, optimizer, theta)
+    theta = optax.apply_updates(theta, updates)
+    average = optax.incremental_update(
+      theta, average, 1.0 - self._theta_average
+    )
+    return outer_step + 1, theta, average, optimizer

@@ -1,0 +1,157 @@
+"""From settings to the parts of a meta-training run.
+
+Main names: `Training`, `build`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.flatten_util import ravel_pytree
+
+import flt_lopt
+from meta_train import machine, plugins
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError, closest
+from meta_train.estimators import make_estimator
+from meta_train.outer import OuterLoop
+from meta_train.unroll import OBJECTIVES, Unroller
+
+
+class Training(NamedTuple):
+  """The parts of a run.
+
+  Attributes:
+    lopt: the learned optimizer.
+    theta: its meta-parameters before the first outer step.
+    unravel: turns flat meta-parameters into a pytree like `theta`.
+    loop: the outer loop.
+    inner_steps: inner steps of all copies in one outer step.
+  """
+
+  lopt: flt_lopt.LearnedOptimizer
+  theta: Any
+  unravel: Any
+  loop: OuterLoop
+  inner_steps: int
+
+
+def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
+  """Returns the learned optimizer that the settings describe.
+
+  Raises:
+    UserError: a setting of the optimizer is out of its range.
+  """
+  try:
+    return flt_lopt.OptimizerConfig(
+      memory=config.memory,
+      memory_floats=config.memory_floats,
+      hidden_units=config.hidden_units,
+      controller=config.controller,
+    )
+  except ValueError as error:
+    raise UserError(f"--{error}") from error
+
+
+def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Training:
+  """Puts a run together; nothing is compiled yet.
+
+  Args:
+    config: the settings.
+    families: task families to meta-train on.
+
+  Raises:
+    UserError: a name is unknown, or settings don't fit each other or the
+      machine.
+  """
+  if config.objective not in OBJECTIVES:
+    raise UserError(
+      f"--objective={config.objective} is unknown"
+      f"{closest(config.objective, OBJECTIVES)} (there are: "
+      f"{', '.join(OBJECTIVES)})"
+    )
+  lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
+  key = jax.random.key(config.seed)
+  init_key, run_key = jax.random.split(key)
+  theta = _start(config, lopt, init_key)
+  flat, unravel = ravel_pytree(theta)
+  unrollers = [
+    Unroller(
+      family=family,
+      lopt=lopt,
+      unravel=unravel,
+      truncation=config.truncation,
+      min_horizon=config.min_horizon,
+      max_horizon=config.max_horizon,
+      withhold=config.withhold_num_steps,
+      objective=config.objective,
+    )
+    for family in families
+  ]
+  estimators = tuple(
+    make_estimator(config.estimator, unroller, flat.size, config.sigma)
+    for unroller in unrollers
+  )
+  loop = OuterLoop(
+    estimators,
+    outer_optimizer(config),
+    num_tasks=config.num_tasks,
+    theta_average=config.theta_average,
+    key=run_key,
+    devices=_devices(config),
+  )
+  copies = sum(estimator.copies for estimator in estimators)
+  return Training(
+    lopt, theta, unravel, loop, config.num_tasks * config.truncation * copies
+  )
+
+
+def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
+  """Returns Adam behind a clip of the global norm."""
+  return optax.chain(
+    optax.clip_by_global_norm(config.outer_gradient_clip),
+    optax.adam(config.outer_learning_rate),
+  )
+
+
+def load_families(config: MetaTrainConfig) -> tuple[Any, ...]:
+  """Returns what to meta-train on: the user's own task, or the suite's."""
+  import tasks
+
+  if not config.task:
+    return tasks.get_suite(config.task_suite).train
+  own = plugins.load_object(config.task, flag="task")
+  own = own() if isinstance(own, type) else own
+  if hasattr(own, "task_fn"):
+    return (own,)
+  return (tasks.single_task_to_family(own),)
+
+
+def _start(config, lopt, key):
+  if not config.init_from:
+    return lopt.init(key)
+  stored, theta = flt_lopt.load(config.init_from)
+  if stored != lopt.config:
+    raise UserError(
+      f"--init_from={config.init_from} holds an optimizer with other settings "
+      f"({stored}) than this run's ({lopt.config}); give the same memory, "
+      "hidden units and controller"
+    )
+  return theta
+
+
+def _devices(config: MetaTrainConfig) -> list[jax.Device]:
+  """Returns devices among which the tasks divide evenly."""
+  found = machine.devices(config)
+  if config.num_devices:
+    if config.num_tasks % config.num_devices:
+      raise UserError(
+        f"--num_tasks={config.num_tasks} is not a multiple of "
+        f"--num_devices={config.num_devices}, which share the tasks; use "
+        f"--num_tasks={config.num_devices}"
+      )
+    return found
+  count = max(
+    n for n in range(1, len(found) + 1) if config.num_tasks % n == 0
+  )
+  return found[:count]

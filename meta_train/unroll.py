@@ -1,0 +1,198 @@
+"""Truncated unrolls: a stretch of inner training under given meta-parameters.
+
+An *episode* is one inner training run from initial parameters to its
+horizon; it is cut into unrolls of `truncation` steps, and each unroll is one
+call. What both halves of an antithetic pair share (which task, how long, how
+far) is in `Episode`; what belongs to one half (inner parameters, optimizer
+state) is in `Run`. Everything is for one task and one half: estimators add
+the axes by `vmap`.
+
+The loss of an unroll is the mean of the normalised training losses of its
+steps. A run whose loss is not finite has diverged: its parameters stay, and
+every later step counts the largest loss that the task's normalizer lets
+through. It is not reset before its horizon, so that both halves of a pair
+always start together.
+
+Main names: `Unroller`, `Episode`, `Run`, `UnrollResult`.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+import flt_lopt
+from flt_lopt import flat
+from flt_lopt.layout import FlatLayout
+
+Theta = Float[Array, "theta"]
+
+
+class Episode(NamedTuple):
+  """What the halves of a pair share in one inner training run.
+
+  Attributes:
+    cfg: the task's config, from its family.
+    length: inner steps until the reset; the very first episodes are cut
+      short, so that episodes of different tasks do not end together.
+    num_steps: the horizon that the optimizer is told, 0 where withheld.
+    step: finished inner steps.
+  """
+
+  cfg: Any
+  length: Int[Array, ""]
+  num_steps: Float[Array, ""]
+  step: Int[Array, ""]
+
+
+class Run(NamedTuple):
+  """What one half of a pair trains."""
+
+  params: Float[Array, "blocks lanes"]
+  model_state: Any
+  optimizer: flat.FlatState
+  diverged: Bool[Array, ""]
+
+
+class UnrollResult(NamedTuple):
+  """What an unroll reports: its mean loss, and whether it has diverged."""
+
+  loss: Float[Array, ""]
+  diverged: Bool[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unroller:
+  """Runs unrolls of one task family.
+
+  Attributes:
+    family: the task family.
+    lopt: the learned optimizer.
+    unravel: turns flat meta-parameters into a pytree.
+    truncation: inner steps per unroll.
+    min_horizon: shortest episode, in inner steps.
+    max_horizon: longest episode; horizons are log-uniform and rounded to a
+      multiple of `truncation`.
+    withhold: probability that the optimizer is not told the horizon.
+    objective: name in `OBJECTIVES`.
+  """
+
+  family: Any
+  lopt: flt_lopt.LearnedOptimizer
+  unravel: Any
+  truncation: int
+  min_horizon: int
+  max_horizon: int
+  withhold: float
+  objective: str
+
+  @functools.cached_property
+  def _initial(self) -> Any:
+    """Shapes of the inner parameters; equal for all members of the family."""
+
+    def init(key):
+      task = self.family.task_fn(self.family.sample(key))
+      return task.init_with_state(key)[0]
+
+    return jax.eval_shape(init, jax.random.key(0))
+
+  @functools.cached_property
+  def layout(self) -> FlatLayout:
+    """How the inner parameters lie in one flat array."""
+    return FlatLayout([x.shape for x in jax.tree.leaves(self._initial)])
+
+  def _unflatten(self, params: Float[Array, "blocks lanes"]) -> Any:
+    leaves = self.layout.unflatten(params)
+    return jax.tree.unflatten(jax.tree.structure(self._initial), leaves)
+
+  def start(self, key: PRNGKeyArray) -> tuple[Episode, Run]:
+    """Draws a task and a horizon and returns the run before its first step."""
+    cfg_key, init_key, length_key, told_key = jax.random.split(key, 4)
+    cfg = self.family.sample(cfg_key)
+    params, model_state = self.family.task_fn(cfg).init_with_state(init_key)
+    low, high = math.log(self.min_horizon), math.log(self.max_horizon)
+    drawn = jnp.exp(jax.random.uniform(length_key, minval=low, maxval=high))
+    unrolls = jnp.maximum(jnp.round(drawn / self.truncation), 1.0)
+    length = unrolls * self.truncation
+    told = jax.random.bernoulli(told_key, 1.0 - self.withhold)
+    episode = Episode(
+      cfg=cfg,
+      length=length.astype(jnp.int32),
+      num_steps=jnp.where(told, length, 0.0),
+      step=jnp.zeros([], jnp.int32),
+    )
+    run = Run(
+      params=self.layout.flatten(jax.tree.leaves(params)),
+      model_state=model_state,
+      optimizer=flat.init(self.lopt.config, self.layout),
+      diverged=jnp.zeros([], bool),
+    )
+    return episode, run
+
+  def stagger(self, key: PRNGKeyArray, episode: Episode) -> Episode:
+    """Cuts a first episode short, to a uniform share of its unrolls."""
+    unrolls = episode.length // self.truncation
+    kept = jax.random.randint(key, (), 1, unrolls + 1)
+    return episode._replace(length=kept * self.truncation)
+
+  def advance(
+    self, theta: Theta, episode: Episode, run: Run, key: PRNGKeyArray
+  ) -> tuple[Run, UnrollResult]:
+    """Trains for one unroll.
+
+    Args:
+      theta: flat meta-parameters.
+      episode: which task, and how far it is.
+      run: where the run stands.
+      key: source of the unroll's batches; halves of a pair share it.
+
+    Returns:
+      The run after the unroll, and its result.
+    """
+    task = self.family.task_fn(episode.cfg)
+    tree = self.unravel(theta)
+    ceiling = task.normalizer(jnp.asarray(jnp.inf))
+    ceiling = jnp.where(jnp.isfinite(ceiling), ceiling, MAX_LOSS)
+    objective = OBJECTIVES[self.objective]
+
+    def loss_of(params, model_state, step_key):
+      return task.loss_with_state(params, model_state, step_key, None)
+
+    def step(run: Run, step_key):
+      params = self._unflatten(run.params)
+      (loss, model_state), gradient = jax.value_and_grad(
+        loss_of, has_aux=True
+      )(params, run.model_state, step_key)
+      updates, optimizer = flat.update(
+        self.lopt.config,
+        tree,
+        self.layout,
+        self.layout.flatten(jax.tree.leaves(gradient)),
+        run.optimizer,
+        run.params,
+        num_steps=episode.num_steps,
+      )
+      diverged = run.diverged | ~jnp.isfinite(loss)
+      normalised = jnp.minimum(task.normalizer(loss), ceiling)
+      counted = objective(jnp.where(diverged, ceiling, normalised))
+      moved = jnp.where(diverged, run.params, run.params + updates)
+      return Run(moved, model_state, optimizer, diverged), counted
+
+    keys = jax.random.split(key, self.truncation)
+    run, losses = jax.lax.scan(step, run, keys)
+    return run, UnrollResult(jnp.mean(losses), run.diverged)
+
+
+MAX_LOSS = 1e4
+
+
+def _log(loss: Float[Array, ""]) -> Float[Array, ""]:
+  return jnp.log(jnp.maximum(loss, 0.0) + 0.01)
+
+
+#: What is averaged over an episode, from the normalised loss of a step.
+OBJECTIVES = {"mean": lambda loss: loss, "log": _log}
