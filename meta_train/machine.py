@@ -4,7 +4,7 @@ On a CPU, XLA runs the parts of a sharded program at once only if it sees
 several devices, so it is told to make one of each core. Compiled programs are
 kept on disk, which makes every later start fast.
 
-Main names: `set_up`, `devices`.
+Main names: `set_up`, `devices`, `num_cores`, `cache_folder`.
 """
 
 import os
@@ -26,7 +26,7 @@ def set_up(config: config_lib.MetaTrainConfig) -> None:
     UserError: the cache folder the user named cannot be made.
   """
   _set_num_devices(config.num_devices or num_cores())
-  folder = _cache_folder(config.compilation_cache_dir)
+  folder = cache_folder(config.compilation_cache_dir)
   if folder is not None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: a start consists of many of them.
@@ -58,16 +58,19 @@ def num_cores() -> int:
   return os.cpu_count() or 1
 
 
-def _set_num_devices(count: int) -> None:
-  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-    return  # The older way to say the same; jax refuses both at once.
-  try:
-    jax.config.update("jax_num_cpu_devices", count)
-  except RuntimeError:
-    pass  # jax has started already: `devices` says if that matters.
+def cache_folder(name: str) -> pathlib.Path | None:
+  """Returns the folder for compiled programs, made if need be.
 
+  Args:
+    name: a folder; "off" for none; empty for the one jax was told of by its
+      environment variable, or else one in the user's cache folder.
 
-def _cache_folder(name: str) -> pathlib.Path | None:
+  Returns:
+    The folder, or None to keep nothing.
+
+  Raises:
+    UserError: the folder of that name cannot be made.
+  """
   if name == "off":
     return None
   if name:
@@ -89,3 +92,12 @@ def _cache_folder(name: str) -> pathlib.Path | None:
   except (OSError, RuntimeError):
     return None  # A home that cannot be written costs time, not the run.
   return folder
+
+
+def _set_num_devices(count: int) -> None:
+  if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    return  # The older way to say the same; jax refuses both at once.
+  try:
+    jax.config.update("jax_num_cpu_devices", count)
+  except RuntimeError:
+    pass  # jax has started already: `devices` says if that matters.

@@ -1,0 +1,71 @@
+"""Setting up the machine: devices, and where compiled programs are kept."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from meta_train import machine
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_PROGRAM = """
+import sys
+from meta_train import machine
+from meta_train.config import MetaTrainConfig
+config = MetaTrainConfig(num_devices=int(sys.argv[1]))
+machine.set_up(config)
+import jax
+assert len(machine.devices(config)) == int(sys.argv[1])
+print(jax.jit(lambda x: (x * x).sum())(jax.numpy.arange(3.0)))
+"""
+
+
+def test_devices_and_compiled_programs_are_as_asked(tmp_path):
+  environment = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("JAX_") and name != "XLA_FLAGS"
+  }
+  environment |= {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+  done = subprocess.run(
+    [sys.executable, "-c", _PROGRAM, "3"],
+    env=environment | {"JAX_PLATFORMS": "cpu"},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == "5.0\n"
+  assert any((tmp_path / "flt_lopt" / "xla").iterdir())
+
+
+def test_no_more_devices_than_there_are():
+  count = jax.local_device_count()
+  assert machine.devices(MetaTrainConfig()) == jax.local_devices()
+  assert len(machine.devices(MetaTrainConfig(num_devices=1))) == 1
+  config = MetaTrainConfig(num_devices=count + 1)
+  with pytest.raises(UserError, match=rf"--num_devices={count + 1} .*use 0"):
+    machine.devices(config)
+
+
+def test_the_cache_folder(tmp_path, monkeypatch):
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  assert machine.cache_folder("") == tmp_path / "flt_lopt" / "xla"
+  assert machine.cache_folder("off") is None
+  assert machine.cache_folder(str(tmp_path / "a" / "b")) == tmp_path / "a/b"
+  (tmp_path / "file").touch()
+  with pytest.raises(UserError, match="another folder, or off"):
+    machine.cache_folder(str(tmp_path / "file" / "c"))
+  # A home that cannot be written costs the cache, not the run.
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  assert machine.cache_folder("") is None
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
+  assert machine.cache_folder("") == tmp_path / "jax"
