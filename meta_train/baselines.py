@@ -27,7 +27,7 @@ FINAL_FRACTION = 0.01
 
 
 def half_decades(lowest: int, num_rates: int) -> tuple[float, ...]:
-  """Return the learning rates 1, 3, 10, 30, ... times 10**lowest.
+  """Returns the learning rates 1, 3, 10, 30, ... times 10**lowest.
 
   Args:
     lowest: exponent of ten of the smallest rate.
@@ -105,14 +105,14 @@ _BASELINES = {
 
 
 def list_baselines() -> tuple[str, ...]:
-  """Return the names of all baselines."""
+  """Returns the names of all baselines."""
   return tuple(_BASELINES)
 
 
 def get_baseline(
   name: str, *, rates: tuple[float, ...] | None = None
 ) -> Baseline:
-  """Look up a baseline by name.
+  """Looks up a baseline by name.
 
   Args:
     name: one of `list_baselines()`.

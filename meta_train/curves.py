@@ -11,6 +11,7 @@ on its curve is infinite, and so are its final losses.
 Names: `Curves`, `training_curves`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,67 +40,101 @@ class Curves(NamedTuple):
   diverged: Bool[Array, "variants seeds"]
 
 
-def _absorb(losses: Float[Array, "steps"]) -> Float[Array, "steps"]:
-  """Make everything infinite from the first loss on that is not finite."""
-  broken = jax.lax.cumsum((~jnp.isfinite(losses)).astype(jnp.int32)) > 0
-  return jnp.where(broken, jnp.inf, losses)
+class _State(NamedTuple):
+  """What a run carries from step to step."""
+
+  params: PyTree
+  model_state: PyTree
+  opt_state: PyTree
 
 
-def _measure(task, params, model_state, key, split, num_batches):
-  """Average loss and auxiliary outputs over batches of a split."""
+def _start(task, make_tx, hyper, key):
+  params, model_state = task.init_with_state(key)
+  return _State(params, model_state, make_tx(hyper).init(params))
+
+
+def _step(task, make_tx, hyper, state, key):
+  (loss, model_state), grads = jax.value_and_grad(
+    task.loss_with_state, has_aux=True
+  )(state.params, state.model_state, key, None)
+  tx = optax.with_extra_args_support(make_tx(hyper))
+  updates, opt_state = tx.update(
+    grads, state.opt_state, state.params, value=loss
+  )
+  params = optax.apply_updates(state.params, updates)
+  return _State(params, model_state, opt_state), jnp.float32(loss)
+
+
+def _measure(task, split, hyper, state, key):
+  """Returns loss and scalar auxiliary outputs on one batch of a split."""
+  del hyper
   # Tasks of other packages may not draw batches; then the loss does.
   sample_batch = getattr(task, "sample_batch", lambda key, split: None)
+  batch_key, loss_key = jax.random.split(key)
+  loss, _, aux = task.loss_with_state_and_aux(
+    state.params, state.model_state, loss_key, sample_batch(batch_key, split)
+  )
+  scalars = {name: value for name, value in aux.items() if value.ndim == 0}
+  return jax.tree.map(jnp.float32, scalars | {"loss": loss})
 
-  def one_batch(key):
-    batch_key, loss_key = jax.random.split(key)
-    data = sample_batch(batch_key, split)
-    loss, _, aux = task.loss_with_state_and_aux(
-      params, model_state, loss_key, data
+
+def _over_runs(function, *fixed):
+  """Maps f(*fixed, hyper, state, key) over variants and seeds.
+
+  Keys belong to seeds alone, so what depends on nothing else, such as the
+  batch, is computed once per seed.
+  """
+  function = functools.partial(function, *fixed)
+  over_seeds = jax.vmap(function, in_axes=(None, 0, 0))
+  return jax.vmap(over_seeds, in_axes=(0, 0, None))
+
+
+# Scans are outermost: a scan inside vmap takes several times as long to trace.
+def _run_all(task, make_tx, hyper, keys, num_steps, splits, num_batches):
+  """Returns the `Curves` of all variants and seeds."""
+
+  def at(stream, index=0):
+    """Keys of all seeds; step i has the same whatever `num_steps` is."""
+
+    def key_of(key):
+      return jax.random.fold_in(jax.random.fold_in(key, stream), index)
+
+    return jax.vmap(key_of)(keys)
+
+  start = functools.partial(_start, task, make_tx)
+  start = jax.vmap(jax.vmap(start, in_axes=(None, 0)), in_axes=(0, None))
+  step = _over_runs(_step, task, make_tx)
+  state, losses = jax.lax.scan(
+    lambda state, i: step(hyper, state, at(1, i)),
+    start(hyper, at(0)),
+    jnp.arange(num_steps),
+  )
+  final = {}
+  for number, split in enumerate(splits):
+    measure = _over_runs(_measure, task, split)
+    # One batch after the other: memory stays that of a training step.
+    values = jax.lax.map(
+      lambda i, m=measure, n=number: m(hyper, state, at(2 + n, i)),
+      jnp.arange(num_batches),
     )
-    scalars = {
-      name: value for name, value in aux.items() if jnp.ndim(value) == 0
-    }
-    return jax.tree.map(jnp.float32, scalars | {"loss": loss})
-
-  # One batch after the other: memory stays that of a training step.
-  values = jax.lax.map(one_batch, jax.random.split(key, num_batches))
-  return jax.tree.map(jnp.mean, values)
+    final[split] = jax.tree.map(lambda x: jnp.mean(x, axis=0), values)
+  return _absorb_divergence(jnp.moveaxis(losses, 0, -1), final)
 
 
-def _train(task, tx, key, num_steps, splits, num_batches):
-  init_key, steps_key, final_key = jax.random.split(key, 3)
-  params, model_state = task.init_with_state(init_key)
-  tx = optax.with_extra_args_support(tx)
-
-  def step(carry, step_key):
-    params, model_state, opt_state = carry
-    (loss, model_state), grads = jax.value_and_grad(
-      task.loss_with_state, has_aux=True
-    )(params, model_state, step_key, None)
-    updates, opt_state = tx.update(grads, opt_state, params, value=loss)
-    params = optax.apply_updates(params, updates)
-    return (params, model_state, opt_state), jnp.float32(loss)
-
-  carry = (params, model_state, tx.init(params))
-  step_keys = jax.random.split(steps_key, num_steps)
-  (params, model_state, _), losses = jax.lax.scan(step, carry, step_keys)
-  losses = _absorb(losses)
-  final = {
-    split: _measure(task, params, model_state, key, split, num_batches)
-    for split, key in zip(
-      splits, jax.random.split(final_key, len(splits)), strict=True
-    )
-  }
-  broken = ~jnp.isfinite(losses[-1])
+def _absorb_divergence(losses, final):
+  """Makes losses infinite from the first that is not finite on."""
+  broken = jnp.cumsum(~jnp.isfinite(losses), axis=-1) > 0
+  losses = jnp.where(broken, jnp.inf, losses)
+  diverged = broken[..., -1]
   for measures in final.values():
-    broken = broken | ~jnp.isfinite(measures["loss"])
+    diverged = diverged | ~jnp.isfinite(measures["loss"])
   for measures in final.values():
-    measures["loss"] = jnp.where(broken, jnp.inf, measures["loss"])
-  return Curves(losses=losses, final=final, diverged=broken)
+    measures["loss"] = jnp.where(diverged, jnp.inf, measures["loss"])
+  return Curves(losses=losses, final=final, diverged=diverged)
 
 
 def _seed_mesh(num_seeds):
-  """Return a mesh of as many local devices as share the seeds evenly."""
+  """Returns a mesh of as many local devices as share the seeds evenly."""
   devices = jax.local_devices()
   size = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
   return jax.sharding.Mesh(np.asarray(devices[:size]), ("seeds",))
@@ -116,7 +151,7 @@ def training_curves(
   num_final_batches: int = 32,
   variants_at_once: int | None = None,
 ) -> Curves:
-  """Train with every variant of an optimizer from every seed.
+  """Trains with every variant of an optimizer from every seed.
 
   The training loss is `task.loss_with_state(params, state, key, None)`,
   which draws its batch from the key. After the last update the losses are
@@ -150,21 +185,32 @@ def training_curves(
     if value < 1:
       raise ValueError(f"{name}={value} must be at least 1.")
 
-  def runs(hyper, keys):
-    def run(key):
-      tx = make_tx(hyper)
-      return _train(task, tx, key, num_steps, splits, num_final_batches)
-
-    return jax.vmap(run)(keys)
+  if hyper is None:
+    return training_curves(
+      task,
+      lambda _: make_tx(None),
+      jnp.zeros(1),
+      keys,
+      num_steps=num_steps,
+      splits=splits,
+      num_final_batches=num_final_batches,
+    )
 
   def all_runs(hyper, keys):
-    if hyper is None:
-      return jax.tree.map(lambda x: x[None], runs(None, keys))
+    def run(hyper):
+      return _run_all(
+        task, make_tx, hyper, keys, num_steps, splits, num_final_batches
+      )
+
     if variants_at_once is None:
-      return jax.vmap(runs, in_axes=(0, None))(hyper, keys)
-    return jax.lax.map(
-      lambda hyper: runs(hyper, keys), hyper, batch_size=variants_at_once
+      return run(hyper)
+    # One variant in `run` at a time, and so many of them side by side.
+    curves = jax.lax.map(
+      lambda one: run(jax.tree.map(lambda x: x[None], one)),
+      hyper,
+      batch_size=variants_at_once,
     )
+    return jax.tree.map(lambda x: x[:, 0], curves)
 
   mesh = _seed_mesh(len(keys))
   program = jax.jit(

@@ -88,7 +88,7 @@ def _tree_digest(tree: PyTree) -> str:
 
 
 def baseline_candidate(baseline: baselines_lib.Baseline) -> Candidate:
-  """Make the whole grid of a baseline one candidate.
+  """Makes the whole grid of a baseline one candidate.
 
   Args:
     baseline: the baseline; see `meta_train.baselines`.
@@ -114,7 +114,7 @@ def learned_candidate(
   untrained: PyTree | None = None,
   name: str = "flt",
 ) -> Candidate:
-  """Make a learned optimizer, and its untrained self, one candidate.
+  """Makes a learned optimizer, and its untrained self, one candidate.
 
   Args:
     optimizer: has `transform(theta, num_steps=...)`, an optax
@@ -146,7 +146,7 @@ def learned_candidate(
 
 
 def seed_keys(seed: int, num_seeds: int) -> Key[Array, "seeds"]:
-  """Return the keys of runs; key i does not depend on how many there are.
+  """Returns the keys of runs; key i does not depend on how many there are.
 
   Args:
     seed: seed of the evaluation.
@@ -160,7 +160,7 @@ def seed_keys(seed: int, num_seeds: int) -> Key[Array, "seeds"]:
 
 
 def _thin(curve: np.ndarray) -> tuple[list[float], int]:
-  """Average a curve over blocks of steps; also return the block's size."""
+  """Averages a curve over blocks of steps; also returns the block's size."""
   every = -(-len(curve) // MAX_CURVE_POINTS)
   points = [
     float(curve[i : i + every].mean()) for i in range(0, len(curve), every)
@@ -169,7 +169,7 @@ def _thin(curve: np.ndarray) -> tuple[list[float], int]:
 
 
 def _rows(common: Row, variants: Sequence[Variant], curves: Curves):
-  """Yield one row per run."""
+  """Yields one row per run."""
   losses, diverged = np.asarray(curves.losses), np.asarray(curves.diverged)
   final = jax.tree.map(np.asarray, curves.final)
   num_variants, num_seeds = diverged.shape
@@ -212,7 +212,7 @@ def evaluate(
   on_group: Callable[[str], None] = lambda message: None,
   **options: Any,
 ) -> list[Row]:
-  """Run every candidate on every task and write one row per run.
+  """Runs every candidate on every task and writes one row per run.
 
   Args:
     tasks: inner tasks; see `tasks.base.Task`.

@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 def finite(value: Any) -> Any:
-  """Return the value with every number that JSON lacks replaced by None.
+  """Returns the value with every number that JSON lacks replaced by None.
 
   Args:
     value: nested dicts, lists, tuples, numbers, strings, booleans, None.
@@ -72,7 +72,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
-  """Write rows as JSON lines, replacing the file as a whole.
+  """Writes rows as JSON lines, replacing the file as a whole.
 
   Args:
     path: file to write.
@@ -83,7 +83,7 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Write one JSON document, replacing the file as a whole.
+  """Writes one JSON document, replacing the file as a whole.
 
   Args:
     path: file to write.
@@ -93,7 +93,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:
-  """Read JSON lines; tell of what is missing or damaged.
+  """Reads JSON lines; tells what is missing or damaged.
 
   Args:
     path: file of JSON lines; it need not exist.
@@ -131,7 +131,7 @@ def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:
 
 
 def read_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
-  """Read one JSON document; tell when it is missing or damaged.
+  """Reads one JSON document; tells when it is missing or damaged.
 
   Args:
     path: file to read; it need not exist.

@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
 def ratio(
   candidate: Float[np.ndarray, "..."], reference: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-  """Divide losses with the conventions that infinities and zeros need.
+  """Divides losses with the conventions that infinities and zeros need.
 
   Args:
     candidate: losses, `inf` where a run diverged.
@@ -74,7 +74,7 @@ def ratio(
 
 
 def _losses(values) -> Float[np.ndarray, "runs"]:
-  """Return losses as float64 with everything that is not finite worst."""
+  """Returns losses as float64 with everything that is not finite worst."""
   values = np.asarray(values, np.float64)
   return np.where(np.isfinite(values), values, np.inf)
 
@@ -87,7 +87,7 @@ def compare(
   confidence: float = 0.95,
   seed: int = 0,
 ) -> Comparison:
-  """Compare a candidate with a reference, run by run.
+  """Compares a candidate with a reference, run by run.
 
   The interval is the percentile bootstrap of the ratio of means: pairs are
   drawn with replacement, and the ratio is formed from each draw.
@@ -138,7 +138,7 @@ def compare(
 
 
 def best_rate(losses: Mapping[float, Float[np.ndarray, "runs"]]) -> float:
-  """Return the learning rate with the best mean final loss.
+  """Returns the learning rate with the best mean final loss.
 
   One diverged run makes a mean infinite. If every rate has one, fewest
   failures decide, then the median, then the smaller rate.
