@@ -19,6 +19,7 @@ from tasks.data.generated import choices, name_seed, stream_key
 from tasks.data.sources import register
 
 _KINDS = 4  # Kinds of brackets.
+_DEPTH = 8  # Brackets nest no deeper.
 _PRIME = 23
 _SYMBOLS = 8  # Keys, and values.
 
@@ -66,21 +67,22 @@ def dyck(key: PRNGKeyArray, seed: int, length: int) -> tuple[Array, Array]:
   """
   frequency = jnp.asarray(choices(seed).normal(size=_KINDS), jnp.float32)
 
-  def step(carry, key):
+  open_key, kind_key = jax.random.split(key)
+  wishes = jax.random.bernoulli(open_key, 0.5, (length,))
+  kinds = jax.random.categorical(kind_key, frequency, shape=(length,))
+  levels = jnp.arange(_DEPTH)
+
+  def step(carry, now):
     depth, stack = carry
-    open_key, kind_key = jax.random.split(key)
-    opens = (depth == 0) | (
-      jax.random.bernoulli(open_key, 0.5) & (depth < stack.shape[0])
-    )
-    kind = jax.random.categorical(kind_key, frequency)
-    top = stack[jnp.maximum(depth - 1, 0)]
+    wish, kind = now
+    opens = (depth == 0) | (wish & (depth < _DEPTH))
+    top = jnp.sum(jnp.where(levels == depth - 1, stack, 0))
     token = jnp.where(opens, kind, _KINDS + top)
-    place = jnp.minimum(depth, stack.shape[0] - 1)
-    stack = stack.at[place].set(jnp.where(opens, kind, stack[place]))
+    stack = jnp.where(opens & (levels == depth), kind, stack)
     return (depth + jnp.where(opens, 1, -1), stack), token
 
-  carry = jnp.zeros((), jnp.int32), jnp.zeros((8,), jnp.int32)
-  _, tokens = jax.lax.scan(step, carry, jax.random.split(key, length))
+  carry = jnp.zeros((), jnp.int32), jnp.zeros((_DEPTH,), jnp.int32)
+  _, tokens = jax.lax.scan(step, carry, (wishes, kinds))
   return tokens, jnp.ones((length,), bool)
 
 
