@@ -16,6 +16,7 @@ from flt_lopt.attention.feature_maps import (
   FeatureMap,
   make_feature_map,
 )
+from flt_lopt.attention.fit import PoleFit, fit_poles
 from flt_lopt.attention.forms import (
   FORMS,
   StreamingAttention,
@@ -25,6 +26,7 @@ from flt_lopt.attention.forms import (
   init_attention,
   prefill,
 )
+from flt_lopt.attention.modules import LinearAttention, Performer, PosGU
 
 __all__ = [
   "ENCODINGS",
@@ -32,12 +34,17 @@ __all__ = [
   "FORMS",
   "Encoding",
   "FeatureMap",
+  "LinearAttention",
   "Mask",
+  "Performer",
+  "PoleFit",
   "Poles",
+  "PosGU",
   "StreamState",
   "StreamingAttention",
   "WindowState",
   "attend",
+  "fit_poles",
   "init_attention",
   "make_encoding",
   "make_feature_map",

@@ -122,6 +122,8 @@ class Encoding(abc.ABC):
   alternative: ClassVar[str] = ""
   # Whether positions must be integers (tables, windows, noise).
   integer_positions: ClassVar[bool] = False
+  # Whether only the exact logits exist, not encoded queries and keys.
+  logits_only: ClassVar[bool] = False
   # Whether the output is divided by its mass.
   normalised: ClassVar[bool] = True
 

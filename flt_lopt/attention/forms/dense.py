@@ -40,6 +40,11 @@ def dense(
     ValueError: the encoding defines logits only, and the map is not
       "softmax".
   """
+  if features.finite and encoding.logits_only:
+    raise ValueError(
+      f"Encoding {encoding.name!r} can't use the features of "
+      f"{features.name!r}. {encoding.alternative}"
+    )
   lags = pairwise_lags(tokens.positions, tokens.positions)
   if features.finite:
     log_q, log_k = log_features(encoding, features, params, tokens, projection)
