@@ -1,7 +1,9 @@
 """Packaging: requirements, extras, versions and files are what is needed."""
 
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
 import build_file
@@ -104,3 +106,31 @@ def test_typing_and_weights_are_shipped(stated):
     assert "py.typed" in stated["package_data"][package]
     assert (ROOT / package / "py.typed").exists()
   assert "pretrained/*.safetensors" in stated["package_data"]["flt_lopt"]
+
+
+_IMPORT = """
+import sys, time
+import jax, optax, haiku
+before = {name.split(".")[0] for name in sys.modules}
+start = time.process_time()
+import flt_lopt
+print(time.process_time() - start)
+print(*sorted({name.split(".")[0] for name in sys.modules} - before))
+"""
+
+
+def test_the_optimizer_is_light_to_import(tmp_path):
+  done = subprocess.run(
+    [sys.executable, "-c", _IMPORT],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=True,
+  )
+  seconds, modules = done.stdout.splitlines()
+  # Processor time, so that a busy machine does not matter.
+  assert float(seconds) < 0.3
+  light = {"flt_lopt", "chex", "toolz", "jaxtyping", "safetensors"}
+  assert set(modules.split()) - sys.stdlib_module_names <= light
