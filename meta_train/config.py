@@ -83,7 +83,7 @@ class MetaTrainConfig:
   )
 
   outer_steps: int = _option(
-    300,
+    700,
     "length of meta-training; a finished run is continued by a larger value",
     unit="outer steps",
     group="Meta-training",
@@ -97,13 +97,13 @@ class MetaTrainConfig:
     low=1,
   )
   truncation: int = _option(
-    20, "length of an unroll between two outer steps", unit="inner steps", low=1
+    50, "length of an unroll between two outer steps", unit="inner steps", low=1
   )
   min_horizon: int = _option(
     100, "shortest inner training run", unit="inner steps", low=1
   )
   max_horizon: int = _option(
-    200,
+    1000,
     "longest inner training run; lengths are drawn log-uniformly",
     unit="inner steps",
     low=1,
@@ -115,7 +115,7 @@ class MetaTrainConfig:
     low=0.0,
   )
   objective: str = _option(
-    "log",
+    "mean",
     "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
     "(its logarithm, which weighs small losses as much as large ones)",
   )

@@ -1,77 +1,178 @@
-"""Meta-training from start, or from where it was left, to its result."""
+"""A whole run, top to bottom: meta-train, save, evaluate, report.
 
+Main names: `run`, `train`.
+"""
+
+import importlib.util
+import pathlib
+import shlex
+import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from meta_train import run_folder, training
+import flt_lopt
+from meta_train import environment, evaluate, report, run_folder, training
 from meta_train.config import MetaTrainConfig
-from meta_train.errors import UserError
 from meta_train.outer import OuterState, StepMetrics
 from meta_train.progress import Progress
 
+WEIGHTS = "theta.safetensors"
+
+
+def run(config: MetaTrainConfig) -> None:
+  """Does what the settings say, continuing where an earlier start stopped.
+
+  Args:
+    config: the settings. The result is in `config.folder`.
+
+  Raises:
+    UserError: for anything the user can mend; files are left as they were.
+  """
+  problems = training.load_problems(config)
+  parts = training.build(config, problems.train)
+  with run_folder.open_run(config, command=sys.argv) as folder:
+    _say(
+      f"meta-training on {_names(problems.train)}: {config.outer_steps} outer "
+      f"steps of {parts.inner_steps} inner steps; {folder.path}"
+    )
+    state = train(parts, config, folder)
+    theta = parts.unravel(state.average)
+    flt_lopt.save(
+      folder.path / WEIGHTS,
+      parts.lopt.config,
+      theta,
+      _provenance(config, problems),
+    )
+    if config.evaluate:
+      _evaluate(config, parts, problems, theta, folder.path)
+  _finish(config)
+
 
 def train(
-  run: training.Training, config: MetaTrainConfig, folder: run_folder.RunFolder
+  parts: training.Parts, config: MetaTrainConfig, folder: run_folder.RunFolder
 ) -> OuterState:
   """Takes outer steps until `config.outer_steps`, from the last checkpoint.
 
   Args:
-    run: the parts.
+    parts: the parts of the run.
     config: the settings.
     folder: the open run folder; rows and checkpoints go there.
 
   Returns:
     The state after the last outer step.
   """
-  theta, _ = ravel_pytree(run.theta)
-  state = run.loop.init(theta)
-  outer_step, state = folder.restore(state)
-  state = jax.device_put(state, run.loop.shardings)
+  start, _ = ravel_pytree(parts.theta)
+  outer_step, state = folder.restore(parts.loop.init(start))
+  state = jax.device_put(state, parts.loop.shardings)
   pending: list[StepMetrics] = []
-  start_s = time.monotonic()
-  saved = outer_step
+  since_s = time.monotonic()
   with Progress(
-    total=config.outer_steps, done=outer_step, inner_steps=run.inner_steps
+    total=config.outer_steps, done=outer_step, inner_steps=parts.inner_steps
   ) as progress:
     while outer_step < config.outer_steps:
-      state, metrics = run.loop.step(state)
+      state, metrics = parts.loop.step(state)
       outer_step += 1
       pending.append(metrics)
-      progress.update(outer_step, meta_loss=metrics.meta_loss)
       last = outer_step == config.outer_steps
       if outer_step % config.log_every == 0 or last:
         now_s = time.monotonic()
         folder.metrics.append(
-          _row(outer_step, run, pending, now_s - start_s)
+          **_row(outer_step, parts.inner_steps, pending, now_s - since_s)
         )
-        pending, start_s = [], now_s
+        pending, since_s = [], now_s
       if outer_step % config.checkpoint_every == 0 or last:
         folder.save(outer_step, state)
-        saved = outer_step
-  del saved
+      progress.update(outer_step, meta_loss=metrics.meta_loss)
   return state
 
 
 def _row(
-  outer_step: int,
-  run: training.Training,
-  metrics: list[StepMetrics],
-  wall_s: float,
+  outer_step: int, inner_steps: int, metrics: list[StepMetrics], wall_s: float
 ) -> dict[str, Any]:
   """Returns the row of the outer steps since the last one, their means."""
-  host = jax.device_get(metrics)
-  mean = {
-    name: float(np.mean([getattr(m, name) for m in host]))
+  means = {
+    name: float(np.mean([getattr(m, name) for m in metrics]))
     for name in StepMetrics._fields
   }
   return {
     "outer_step": outer_step,
-    **mean,
-    "inner_steps": outer_step * run.inner_steps,
-    "inner_steps_per_s": len(host) * run.inner_steps / max(wall_s, 1e-9),
+    **means,
+    "inner_steps": outer_step * inner_steps,
+    "inner_steps_per_s": len(metrics) * inner_steps / max(wall_s, 1e-9),
     "wall_s": wall_s,
   }
+
+
+def _provenance(config: MetaTrainConfig, problems) -> dict[str, Any]:
+  described = environment.describe(seed=config.seed, command=sys.argv)
+  kept = ("seed", "versions", "backend", "git_revision")
+  return {
+    "task_suite": config.task_suite,
+    "tasks": [family.name for family in problems.train],
+    "outer_steps": config.outer_steps,
+    "settings": run_folder.fixed_part(config),
+    **{name: described[name] for name in kept},
+  }
+
+
+def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
+  _say(
+    f"evaluating on {_names(problems.held_out)}: {config.eval_seeds} seeds, "
+    f"{config.eval_steps} steps"
+  )
+  evaluate.evaluate_run(
+    path,
+    problems.held_out,
+    parts.lopt,
+    theta,
+    parts.theta,
+    num_steps=config.eval_steps,
+    num_seeds=config.eval_seeds,
+    on_group=lambda text: _say(f"  {text}"),
+  )
+  if importlib.util.find_spec("matplotlib") is None:
+    _say('no report: it needs matplotlib, pip install "flt-lopt[plots]"')
+  else:
+    report.write_report(path)
+
+
+def _finish(config: MetaTrainConfig) -> None:
+  """Prints the result, where it is, and what to do next."""
+  folder = pathlib.Path(config.folder)
+  for sentence in report.headlines(folder) if config.evaluate else ():
+    print(sentence)
+  for what, name in (
+    ("optimizer", WEIGHTS),
+    ("pictures ", report.PICTURES),
+    ("report   ", report.REPORT),
+  ):
+    if (folder / name).exists():
+      print(f"{what}  {folder / name}")
+  command = [
+    *("python", "-m", "meta_train"),
+    *_given(config),
+    f"--outer_steps={4 * config.outer_steps}",
+  ]
+  print(f"next: four times as long, from here: {shlex.join(command)}")
+
+
+def _given(config: MetaTrainConfig) -> list[str]:
+  """Returns the flags that name this run."""
+  flags = [f"--task_suite={config.task_suite}", f"--seed={config.seed}"]
+  if config.task:
+    flags[0] = f"--task={config.task}"
+  if config.run_dir:
+    flags.append(f"--run_dir={config.run_dir}")
+  return flags
+
+
+def _names(problems) -> str:
+  return ", ".join(problem.name for problem in problems)
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ class RunFolder:
     self.checkpoints = checkpoint_lib.CheckpointStore(
       path / CHECKPOINTS,
       keep=config.keep_checkpoints,
-      owner=_fixed_part(config),
+      owner=fixed_part(config),
     )
 
   def restore(self, template: chex.ArrayTree) -> tuple[int, chex.ArrayTree]:
@@ -217,7 +217,7 @@ def _check_same(
     )
 
 
-def _fixed_part(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
+def fixed_part(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
   return {
     field.name: getattr(config, field.name)
     for field in config_lib.options()

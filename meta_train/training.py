@@ -1,6 +1,6 @@
 """From settings to the parts of a meta-training run.
 
-Main names: `Training`, `build`.
+Main names: `Parts`, `Problems`, `build`, `load_problems`.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,19 @@ from meta_train.outer import OuterLoop
 from meta_train.unroll import OBJECTIVES, Unroller
 
 
-class Training(NamedTuple):
+class Problems(NamedTuple):
+  """What to meta-train and to evaluate on.
+
+  Attributes:
+    train: task families.
+    held_out: tasks.
+  """
+
+  train: tuple[Any, ...]
+  held_out: tuple[Any, ...]
+
+
+class Parts(NamedTuple):
   """The parts of a run.
 
   Attributes:
@@ -53,7 +65,7 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
     raise UserError(f"--{error}") from error
 
 
-def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Training:
+def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
   """Puts a run together; nothing is compiled yet.
 
   Args:
@@ -101,7 +113,7 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Training:
     devices=_devices(config),
   )
   copies = sum(estimator.copies for estimator in estimators)
-  return Training(
+  return Parts(
     lopt, theta, unravel, loop, config.num_tasks * config.truncation * copies
   )
 
@@ -114,17 +126,23 @@ def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
   )
 
 
-def load_families(config: MetaTrainConfig) -> tuple[Any, ...]:
-  """Returns what to meta-train on: the user's own task, or the suite's."""
+def load_problems(config: MetaTrainConfig) -> Problems:
+  """Returns the suite's problems, or the user's own task for both uses.
+
+  Raises:
+    UserError: the user's task can't be found.
+  """
   import tasks
 
   if not config.task:
-    return tasks.get_suite(config.task_suite).train
+    suite = tasks.get_suite(config.task_suite)
+    return Problems(suite.train, suite.held_out)
   own = plugins.load_object(config.task, flag="task")
   own = own() if isinstance(own, type) else own
-  if hasattr(own, "task_fn"):
-    return (own,)
-  return (tasks.single_task_to_family(own),)
+  if not hasattr(own, "task_fn"):
+    return Problems((tasks.single_task_to_family(own),), (own,))
+  # A member that meta-training may have seen too, from another seed.
+  return Problems((own,), (own.sample_task(jax.random.key(config.seed)),))
 
 
 def _start(config, lopt, key):

@@ -190,8 +190,11 @@ class Unroller:
 MAX_LOSS = 1e4
 
 
+LOG_FLOOR = 0.1
+
+
 def _log(loss: Float[Array, ""]) -> Float[Array, ""]:
-  return jnp.log(jnp.maximum(loss, 0.0) + 0.01)
+  return jnp.log(jnp.maximum(loss, 0.0) + LOG_FLOOR)
 
 
 #: What is averaged over an episode, from the normalised loss of a step.
