@@ -10,6 +10,7 @@ Names: `write_report`, `headlines`, `REPORT`, `PICTURES`.
 import os
 import pathlib
 import shlex
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -297,22 +298,34 @@ def _task_section(result: TaskResults) -> list[html.Html]:
   ]
 
 
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float)
+
+
 def _training_section(metrics: list[Row]) -> list[html.Html]:
   if not metrics:
     return []
   last = metrics[-1]
-  texts = {
-    "Outer steps": ("outer_step", "{:,.0f}"),
-    "Inner steps": ("inner_steps", "{:,.0f}"),
-    "Wall-clock time": ("wall_s", "{:,.1f} s"),
-    "Inner steps per second": ("inner_steps_per_s", "{:,.0f}"),
-    "Meta-loss of the last row": ("meta_loss", "{:.4g}"),
-    "Diverged tasks in the last row": ("diverged_fraction", "{:.1%}"),
+  numbers = {
+    name: [row[name] for row in metrics if _is_number(row.get(name))]
+    for name in ("wall_s", "inner_steps_per_s")
+  }
+  # Rows state the time since the row before; the first includes compilation.
+  found = {
+    "Outer steps": (last.get("outer_step"), "{:,.0f}"),
+    "Inner steps": (last.get("inner_steps"), "{:,.0f}"),
+    "Wall-clock time": (sum(numbers["wall_s"]) or None, "{:,.1f} s"),
+    "Inner steps per second, median": (
+      statistics.median(numbers["inner_steps_per_s"] or [0]) or None,
+      "{:,.0f}",
+    ),
+    "Meta-loss, last row": (last.get("meta_loss"), "{:.4g}"),
+    "Diverged tasks, last row": (last.get("diverged_fraction"), "{:.1%}"),
   }
   values = {
-    title: form.format(last[name])
-    for title, (name, form) in texts.items()
-    if isinstance(last.get(name), int | float)
+    title: form.format(value)
+    for title, (value, form) in found.items()
+    if _is_number(value)
   }
   return [html.element("h2", "Meta-training"), html.facts(values)]
 

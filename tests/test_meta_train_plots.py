@@ -1,0 +1,111 @@
+"""Pictures: drawn in both themes, also of what diverged or is missing."""
+
+import evaluation_rows
+import numpy as np
+import pytest
+
+from meta_train import plots, summary
+
+pytest.importorskip("matplotlib")
+
+
+def _result(**changes):
+  return summary.summarize(evaluation_rows.rows(**changes))[0][0]
+
+
+def _kernels(scale=0.5):
+  lags = np.arange(101)
+  weights = list(0.1 * 0.9**lags)
+  return {
+    "lags": lags.tolist(),
+    "kernels": {
+      "direction": {"initial": weights, "learned": weights},
+      "beta": {
+        "initial": weights,
+        "learned": [scale * weight for weight in weights],
+      },
+      "empty": {"initial": [0.0] * 101, "learned": [None] * 101},
+    },
+  }
+
+
+METRICS = [{"outer_step": i, "meta_loss": 2 - 0.01 * i} for i in range(100)]
+LACKING = [{"outer_step": 1, "meta_loss": None}, {"outer_step": 2}]
+DRAWN = {
+  "curves": lambda: plots.learning_curves(_result(), "adam"),
+  "curves diverged": lambda: plots.learning_curves(
+    _result(learned=np.inf), "adam"
+  ),
+  "curves without baseline": lambda: plots.learning_curves(
+    _result(adam={}), "adam"
+  ),
+  "losses": lambda: plots.final_losses(_result(), "adam"),
+  "losses diverged": lambda: plots.final_losses(
+    _result(learned=np.inf), "adam"
+  ),
+  "losses without baseline": lambda: plots.final_losses(
+    _result(adam={}), "adam"
+  ),
+  "meta-loss": lambda: plots.meta_loss(METRICS),
+  "meta-loss of one row": lambda: plots.meta_loss(METRICS[:1] + LACKING),
+  "kernels": lambda: plots.kernels(_kernels()),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_pictures_are_written_in_both_themes(name, tmp_path, recwarn):
+  files = plots.save(DRAWN[name](), tmp_path / "pictures", "picture")
+  assert set(files) == {"light", "dark"}
+  data = [path.read_bytes() for path in files.values()]
+  assert all(d.startswith(b"\x89PNG") and len(d) > 10_000 for d in data)
+  assert data[0] != data[1]
+  # A warning of the layout is text that overlaps or is cut off.
+  assert [str(warning.message) for warning in recwarn] == []
+
+
+def _texts(draw):
+  figure = draw(plots.THEMES["light"])
+  legend = [text.get_text() for text in figure.legends[0].texts]
+  return figure.get_suptitle(), legend
+
+
+def test_titles_say_the_finding():
+  title, legend = _texts(DRAWN["curves"]())
+  assert title == "flt ends at 0.115, tuned adam at 0.23"
+  assert legend[:2] == ["flt", "adam, rate 0.01"]
+  assert "adam, 2 other rates" in legend
+  title, legend = _texts(DRAWN["curves diverged"]())
+  assert "flt (4 diverged)" in legend
+  title, _ = _texts(DRAWN["kernels"]())
+  assert title == 'Meta-training changed "beta" most'
+  figure = DRAWN["losses"]()(plots.THEMES["light"])
+  assert (
+    figure.get_suptitle() == "flt ends lower than tuned adam on 4 of 4 seeds"
+  )
+  figure = DRAWN["meta-loss"]()(plots.THEMES["light"])
+  assert figure.get_suptitle().startswith("Meta-loss fell from 2 to 1.01")
+
+
+def test_smoothing_keeps_lines_and_takes_noise_away():
+  line = np.linspace(3.0, 1.0, 200)
+  np.testing.assert_allclose(plots.smooth(line), line)
+  noise = np.random.default_rng(0).normal(size=200)
+  # Means of 21 points, fewer towards the ends.
+  assert plots.smooth(noise)[20:-20].std() < 0.35
+
+
+def test_colours_stand_out_from_their_background():
+  def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+      c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+      for c in channels
+    ]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+  for theme in plots.THEMES.values():
+    back = luminance(theme["background"])
+    for role in ("text", "learned", "baseline", "untrained"):
+      light, dark = sorted([luminance(theme[role]), back], reverse=True)
+      # WCAG 2.1 asks 3:1 of graphics.
+      assert (light + 0.05) / (dark + 0.05) > 3, role

@@ -1,0 +1,82 @@
+"""Summaries of rows whose answers are known."""
+
+import evaluation_rows
+import numpy as np
+import pytest
+
+from meta_train.summary import compare_runs, headline, summarize
+
+
+def _one(rows):
+  results, problems = summarize(rows)
+  assert len(results) == 1
+  return results[0], problems
+
+
+def test_tuning_picks_the_right_rate_and_comparison_the_right_ratio():
+  result, problems = _one(evaluation_rows.rows())
+  assert problems == []
+  assert result.tuned["adam"].learning_rate == 0.01
+  assert not result.at_edge("adam")
+  found = compare_runs(result.learned, result.tuned["adam"])
+  assert found.mean_ratio == pytest.approx(0.5)
+  assert found.wins == evaluation_rows.NUM_SEEDS
+  text = headline(result, "adam")
+  assert "beats adam" in text and "4 of 4 seeds" in text
+
+
+@pytest.mark.parametrize(
+  ("learned", "verdict"), [(0.2, "is level with"), (0.3, "loses to")]
+)
+def test_headline_says_who_won(learned, verdict):
+  result, _ = _one(evaluation_rows.rows(learned=learned))
+  assert verdict in headline(result, "adam")
+
+
+def test_diverged_learned_optimizer_loses():
+  result, _ = _one(evaluation_rows.rows(learned=np.inf))
+  found = compare_runs(result.learned, result.tuned["adam"])
+  assert found.candidate_failures == evaluation_rows.NUM_SEEDS
+  assert found.wins == 0
+  assert "loses to" in headline(result, "adam")
+
+
+def test_best_rate_at_the_edge_is_noticed():
+  result, _ = _one(evaluation_rows.rows(adam={0.01: 0.3, 0.1: 0.2}))
+  assert result.at_edge("adam")
+
+
+def test_missing_runs_are_told_and_the_others_paired():
+  rows = evaluation_rows.rows()
+  lacking = [r for r in rows if (r["optimizer"], r["seed"]) != ("flt", 1)]
+  result, problems = _one(lacking)
+  assert problems == [
+    "toy: flt lacks 1 of 4 runs; comparisons use the seeds that are there."
+  ]
+  found = compare_runs(result.learned, result.tuned["adam"])
+  assert found.num_pairs == 3
+  assert found.mean_ratio == pytest.approx(0.5)
+
+
+def test_missing_optimizers_are_told():
+  rows = [r for r in evaluation_rows.rows() if r["role"] == "learned"]
+  result, problems = _one(rows)
+  assert len(problems) == 2
+  assert "untrained" in problems[0] and "baseline" in problems[1]
+  assert "nothing to compare" in headline(result, "adam")
+
+
+def test_tasks_are_kept_apart():
+  results, _ = summarize(
+    evaluation_rows.rows() + evaluation_rows.rows(learned=0.4, task="other")
+  )
+  assert [result.task for result in results] == ["toy", "other"]
+  assert results[1].learned.losses.min() == pytest.approx(0.4)
+
+
+def test_measure_that_some_rows_lack_is_left_out():
+  rows = evaluation_rows.rows()
+  del rows[0]["final"]["valid"]["accuracy"]
+  result, _ = _one(rows)
+  assert result.learned.mean("valid", "accuracy") is None
+  assert result.untrained.mean("valid", "accuracy") == 0.5
