@@ -15,7 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks.data.generated import choices, register_generator
 
@@ -44,27 +44,21 @@ def teacher(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
 def signals(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   """Noisy one-dimensional digits: `image` [40, 1, 1]."""
   templates = choices(seed).normal(size=(_CLASSES, _TEMPLATE_POINTS))
-  keys = jax.random.split(key, 6)
-  label = jax.random.randint(keys[0], (batch_size,), 0, _CLASSES)
-  uniform = lambda k, low, high: jax.random.uniform(  # noqa: E731
-    k, (batch_size, 1), minval=low, maxval=high
+  draw, noise = _draw(key, (batch_size, 5), (batch_size, _SIGNAL_LENGTH))
+  stretch, shift, slope, height = (
+    low + (high - low) * draw[:, i + 1, None]
+    for i, (low, high) in enumerate(
+      [(1.2, 2.0), (0.4, 0.6), (-0.75, 0.75), (0.6, 1.4)]
+    )
   )
-  # Sample the template on a shifted, stretched grid, by linear interpolation.
-  grid = jnp.linspace(-0.5, 0.5, _SIGNAL_LENGTH)
-  place = (grid * uniform(keys[1], 1.2, 2.0) + uniform(keys[2], 0.4, 0.6)) * (
-    _TEMPLATE_POINTS - 1
-  )
-  left = jnp.clip(jnp.floor(place), 0, _TEMPLATE_POINTS - 2)
-  weight = place - left
-  points = jnp.asarray(templates, jnp.float32)[label]
-  take = lambda i: jnp.take_along_axis(points, i.astype(jnp.int32), 1)  # noqa: E731
-  inside = (place >= 0) & (place <= _TEMPLATE_POINTS - 1)
-  shape = jnp.where(
-    inside, take(left) * (1 - weight) + take(left + 1) * weight, 0
-  )
-  slope = uniform(keys[3], -0.75, 0.75) * grid
-  noise = 0.25 * jax.random.normal(keys[4], shape.shape)
-  signal = uniform(keys[5], 0.6, 1.4) * shape + slope + noise
+  label = _pick(draw[:, 0], _CLASSES)
+  points = jax.nn.one_hot(label, _CLASSES) @ templates.astype(np.float32)
+  # Read the template on a shifted, stretched grid, by linear interpolation.
+  grid = np.linspace(-0.5, 0.5, _SIGNAL_LENGTH, dtype=np.float32)
+  place = (grid * stretch + shift) * (_TEMPLATE_POINTS - 1)
+  distance = jnp.abs(place[:, :, None] - np.arange(_TEMPLATE_POINTS))
+  shape = jnp.einsum("blt,bt->bl", jnp.maximum(1 - distance, 0), points)
+  signal = height * shape + slope * grid + 0.25 * noise
   return {"image": signal[:, :, None, None], "label": label}
 
 
@@ -75,13 +69,11 @@ def sprites(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   Disc, ring, square, frame, cross, bar; the pose is centre and radius.
   Parts differ in the mixing of colours.
   """
-  keys = jax.random.split(key, 5)
-  label = jax.random.randint(keys[0], (batch_size,), 0, 6)
-  pick = lambda k, low, high: jax.random.uniform(  # noqa: E731
-    k, (batch_size, 1, 1), minval=low, maxval=high
-  )
-  radius = pick(keys[1], 0.25, 0.45)
-  centre = jax.random.uniform(keys[2], (batch_size, 2), minval=-0.4, maxval=0.4)
+  noise_shape = (batch_size, _SPRITE, _SPRITE, 3)
+  draw, noise = _draw(key, (batch_size, 10), noise_shape)
+  label = _pick(draw[:, 0], 6)
+  radius = 0.25 + 0.2 * draw[:, 1, None, None]
+  centre = 0.8 * draw[:, 2:4] - 0.4
   axis = jnp.linspace(-1, 1, _SPRITE)
   y = jnp.abs(axis[None, :, None] - centre[:, 0, None, None]) / radius
   x = jnp.abs(axis[None, None, :] - centre[:, 1, None, None]) / radius
@@ -101,15 +93,14 @@ def sprites(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   )
   mask = jax.nn.sigmoid((1 - chosen) * 8)[..., None]
   mixing = choices(seed).uniform(0.1, 1.0, (3, 3)).astype(np.float32)
-  colours = jax.random.uniform(keys[3], (batch_size, 2, 3)) @ mixing
+  colours = draw[:, 4:].reshape(-1, 2, 3) @ mixing
   colours = colours / np.sum(mixing, axis=0)
   back = 0.3 * colours[:, 1]
   front = colours[:, 0][:, None, None]
   image = mask * front + (1 - mask) * back[:, None, None]
-  noise = 0.02 * jax.random.normal(keys[4], image.shape)
   pose = jnp.concatenate([centre, radius[:, :, 0]], axis=-1)
   return {
-    "image": jnp.clip(image + noise, 0, 1),
+    "image": jnp.clip(image + 0.02 * noise, 0, 1),
     "label": label,
     "pose": pose,
   }
@@ -121,19 +112,32 @@ def tones(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
 
   Parts differ in timbre, the strength of five overtones.
   """
-  keys = jax.random.split(key, 4)
+  draw, noise = _draw(key, (batch_size, 12), (batch_size, _TONE_LENGTH))
   overtones = np.arange(1, 6, dtype=np.float32)
   timbre = choices(seed).uniform(size=5).astype(np.float32) / overtones
-  label = jax.random.randint(keys[0], (batch_size,), 0, len(_INTERVALS))
-  base = jax.random.uniform(keys[1], (batch_size,), minval=110.0, maxval=165.0)
-  pitch = jnp.stack(
-    [base, base * jnp.asarray(_INTERVALS, jnp.float32)[label]], axis=-1
-  )
+  label = _pick(draw[:, 0], len(_INTERVALS))
+  base = 110.0 + 55.0 * draw[:, 1]
+  ratio = jax.nn.one_hot(label, len(_INTERVALS)) @ np.float32(_INTERVALS)
+  pitch = jnp.stack([base, base * ratio], axis=-1)
   time = jnp.arange(_TONE_LENGTH) / _RATE
-  phase = jax.random.uniform(keys[2], (batch_size, 2, 5, 1))
+  phase = draw[:, 2:].reshape(-1, 2, 5, 1)
   turns = pitch[:, :, None, None] * overtones[:, None] * time + phase
   sound = jnp.sum(
     timbre[:, None] * jnp.sin(2 * jnp.pi * turns), axis=(1, 2)
   ) / np.sum(timbre)
-  noise = 0.05 * jax.random.normal(keys[3], sound.shape)
-  return {"image": (sound + noise)[:, :, None, None], "label": label}
+  return {"image": (sound + 0.05 * noise)[:, :, None, None], "label": label}
+
+
+def _draw(
+  key: PRNGKeyArray, uniform: tuple[int, ...], normal: tuple[int, ...]
+) -> tuple[Array, Array]:
+  """Draws all of a batch's random numbers in two calls."""
+  uniform_key, normal_key = jax.random.split(key)
+  return (
+    jax.random.uniform(uniform_key, uniform),
+    jax.random.normal(normal_key, normal),
+  )
+
+
+def _pick(draw: Float[Array, "batch"], num_classes: int) -> Int[Array, "batch"]:
+  return jnp.minimum(draw * num_classes, num_classes - 1).astype(jnp.int32)
