@@ -14,11 +14,12 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from meta_train import html, plots
+from meta_train import plots
+from meta_train import report_html as html
+from meta_train.comparison import Comparison
 from meta_train.evaluate import FILE_NAME as EVALUATION
 from meta_train.evaluate import KERNELS
 from meta_train.rows import Row, read_json, read_rows, write_text
-from meta_train.statistics import Comparison
 from meta_train.summary import (
   REQUIRED,
   Runs,

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from meta_train.comparison import Comparison, best_rate, compare
 from meta_train.rows import Row
-from meta_train.statistics import Comparison, best_rate, compare
 
 REQUIRED = (
   "group",

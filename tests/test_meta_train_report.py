@@ -9,8 +9,7 @@ import subprocess
 import evaluation_rows
 import pytest
 
-from meta_train import html as html_lib
-from meta_train import report, rows
+from meta_train import report, report_html, rows
 
 pytest.importorskip("matplotlib")
 
@@ -143,8 +142,8 @@ def test_headlines_for_the_terminal(tmp_path):
 
 
 def test_elements_escape_text_and_attributes_but_not_markup():
-  inner = html_lib.element("b", "<&>", title='"<')
-  outer = html_lib.element("p", inner, "<i>")
+  inner = report_html.element("b", "<&>", title='"<')
+  outer = report_html.element("p", inner, "<i>")
   assert outer == '<p><b title="&quot;&lt;">&lt;&amp;&gt;</b>&lt;i&gt;</p>'
 
 
