@@ -87,10 +87,7 @@ class LinearAttention(hk.Module):
       )
     self.encoding = encoding
     self.num_heads, self.head_dim = num_heads, head_dim
-    self.options = {
-      "feature_map": feature_map,
-      "num_features": num_features,
-    }
+    self.feature_map, self.num_features = feature_map, num_features
     self.form, self.causal = form, causal
     self.w_init = w_init or hk.initializers.VarianceScaling()
 
@@ -115,7 +112,7 @@ class LinearAttention(hk.Module):
       linear = hk.Linear(inner, w_init=self.w_init, name=name)
       return linear(x).reshape(split)
 
-    params = _learned(self.encoding, **self.options)
+    params = _learned(self.encoding, self.feature_map, self.num_features)
     out = attend(
       params,
       heads("query"),
@@ -126,7 +123,8 @@ class LinearAttention(hk.Module):
       causal=self.causal,
       positions=positions,
       key_mask=key_mask,
-      **self.options,
+      feature_map=self.feature_map,
+      num_features=self.num_features,
     )
     output = hk.Linear(x.shape[-1], w_init=self.w_init, name="output")
     return output(out.reshape(*x.shape[:-1], inner))
@@ -155,7 +153,7 @@ class Performer(hk.Module):
     **attention: Any,
   ):
     super().__init__(name=name)
-    self.attention = {
+    self.attention: dict[str, Any] = {
       "num_heads": num_heads,
       "head_dim": head_dim,
       "causal": causal,

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from flt_lopt.attention.numerics import einsum, phase
+from flt_lopt.attention.numerics import cos_sin, einsum, phase
 from flt_lopt.attention.registry import Registry
 
 Params = dict[str, Any]
@@ -72,8 +72,7 @@ class Poles(NamedTuple):
       sign = (self.real * unit)[..., None]
       shape = (*positions.shape[:-1], *sign.shape)
       return jnp.broadcast_to(sign, shape), jnp.ones(shape, sign.dtype)
-    angle = 2 * jnp.pi * phase(self.frequency, positions)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = cos_sin(phase(self.frequency, positions))
     a = self.real * unit
     b = jnp.zeros_like(a) if self.imag is None else self.imag * unit
     query = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Num
 
 from flt_lopt.attention.encodings.base import ENCODINGS, Params
 from flt_lopt.attention.encodings.spectral import Lines, SpectralEncoding
+from flt_lopt.attention.numerics import cos_sin, einsum
 
 SAMPLINGS = ("reparametrised", "gauss_hermite", "monte_carlo")
 # Below 4, the estimator with p = N(0, I) has finite variance.
@@ -162,10 +163,10 @@ class Flt(SpectralEncoding):
     weight, mean, width = self.mixture(params)
     lag = lags.astype(weight.dtype) * self.coordinate_scale
     square = jnp.sum(jnp.square(lag), axis=-1)[..., None, None]
-    turns = jnp.einsum("...d,hkd->...hk", lag, mean)
+    cos, _ = cos_sin(einsum("...d,hkd->...hk", lag, mean))
     volume = (jnp.pi * width) ** (self.coord_dim / 2)
     envelope = jnp.exp(-(jnp.pi**2) * width * square)
-    bumps = weight * volume * envelope * jnp.cos(2 * jnp.pi * turns)
+    bumps = weight * volume * envelope * cos
     return jnp.sum(bumps, axis=-1)
 
 

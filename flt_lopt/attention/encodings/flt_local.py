@@ -92,20 +92,28 @@ class FltLocal(SpectralEncoding):
   def lines(self, params: Params) -> Lines:
     """Return the lines that stand for the tapered box."""
     if self.sampling == "grid":
-      order = np.arange(self.num_lines, dtype=np.float32)
-      xi = np.tile(order / self.period, (self.num_heads, 1))[..., None]
-      share = np.where(order > 0, 2.0, 1.0) / self.period
-      taper = np.exp(-2 * (np.pi * self.taper * xi[..., 0]) ** 2)
+      xi, share = self._grid()
     else:
-      rng = np.random.default_rng(self.seed)
-      shape = (self.num_heads, self.num_lines, self.coord_dim)
-      deviation = 1 / (2 * math.pi * self.taper)
-      xi = (deviation * rng.standard_normal(shape)).astype(np.float32)
-      # The taper cancels against the density up to its volume.
-      taper = (deviation * math.sqrt(2 * math.pi)) ** self.coord_dim
-      share = np.float32(1 / self.num_lines)
-    weight = jnp.asarray(taper * share, jnp.float32)
-    return Lines(jnp.asarray(xi), self._density(params, xi) * weight)
+      xi, share = self._samples()
+    xi = jnp.asarray(xi, jnp.float32)
+    return Lines(
+      xi, self._density(params, xi) * jnp.asarray(share, jnp.float32)
+    )
+
+  def _grid(self) -> tuple[np.ndarray, np.ndarray]:
+    """Return xi = l / period and the taper times the spacing."""
+    order = np.arange(self.num_lines)
+    xi = np.tile(order / self.period, (self.num_heads, 1))[..., None]
+    share = np.where(order > 0, 2.0, 1.0) / self.period
+    return xi, share * np.exp(-2 * (np.pi * self.taper * xi[..., 0]) ** 2)
+
+  def _samples(self) -> tuple[np.ndarray, float]:
+    """Return samples of the taper and taper / density / num_lines."""
+    rng = np.random.default_rng(self.seed)
+    deviation = 1 / (2 * math.pi * self.taper)
+    shape = (self.num_heads, self.num_lines, self.coord_dim)
+    volume = (deviation * math.sqrt(2 * math.pi)) ** self.coord_dim
+    return deviation * rng.standard_normal(shape), volume / self.num_lines
 
   def closed_form(
     self, params: Params, lags: Num[Array, "*shape coords"]

@@ -24,7 +24,7 @@ from flt_lopt.attention.encodings.base import (
   Encoding,
   Params,
 )
-from flt_lopt.attention.numerics import einsum, phase
+from flt_lopt.attention.numerics import cos_sin, einsum, phase
 
 
 @ENCODINGS.register("rope")
@@ -57,7 +57,7 @@ class Rope(Encoding):
       return {}
     return {"log_factor": jnp.zeros((self.num_heads, self.head_dim // 2))}
 
-  def _angles(
+  def _turns(
     self, params: Params, positions: Num[Array, "*shape coords"]
   ) -> Float[Array, "*shape heads planes"]:
     planes = self.head_dim // 2
@@ -68,7 +68,7 @@ class Rope(Encoding):
     frequency = jnp.tile(frequency, (self.num_heads, 1, 1))
     if self.learned:
       frequency *= jnp.exp(params["log_factor"])[..., None]
-    return 2 * jnp.pi * phase(frequency, positions)
+    return phase(frequency, positions)
 
   def queries(
     self,
@@ -77,8 +77,8 @@ class Rope(Encoding):
     positions: Num[Array, "*batch length coords"],
   ) -> Float[Array, "*batch heads length encoded"]:
     """Return rotated content."""
-    angle = jnp.moveaxis(self._angles(params, positions), -2, -3)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turns = jnp.moveaxis(self._turns(params, positions), -2, -3)
+    cos, sin = cos_sin(turns)
     first, second = jnp.split(self.scale(q), 2, axis=-1)
     turned = [first * cos - second * sin, first * sin + second * cos]
     return jnp.concatenate(turned, axis=-1)

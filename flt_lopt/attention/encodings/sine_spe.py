@@ -1,7 +1,7 @@
 """sineSPE: stochastic encoding by sines with random amplitudes.
 
-  P_d(D) = (1 / 2K) sum_k gain_dk^2 cos(2 pi f_dk D + theta_dk)
-Q_d(t) = [cos, sin](2 pi f t + theta) Z_d, K_d(j) = [cos, sin](2 pi f j) Z_d,
+  P_d(D) = (1 / 2K) sum_k gain_dk^2 cos(2 pi (f_dk D + theta_dk))
+Q_d(t) = [cos, sin](2 pi (f t + theta)) Z_d, K_d(j) = [cos, sin](2 pi f j) Z_d,
 Z_d = gain N(0, 1) / sqrt(2K) shared by both. f = sigmoid(raw) / 2 starts
 slow; frequencies, offsets and gains come from separate keys and are learned.
 Source: Liutkus et al., Relative Positional Encoding for Transformers with
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Num
 
 from flt_lopt.attention.encodings.base import ENCODINGS, Params
 from flt_lopt.attention.encodings.spe import StochasticEncoding
-from flt_lopt.attention.numerics import einsum, phase
+from flt_lopt.attention.numerics import cos_sin, einsum, phase
 
 
 @ENCODINGS.register("sine_spe")
@@ -52,8 +52,7 @@ class SineSpe(StochasticEncoding):
   ) -> Float[Array, "*shape heads dim sines"]:
     frequency = 0.5 * jax.nn.sigmoid(params["frequency"])
     flat = frequency.reshape(self.num_heads, -1, self.coord_dim)
-    angle = 2 * jnp.pi * phase(flat, positions)
-    return angle.reshape(
+    return phase(flat, positions).reshape(
       *positions.shape[:-1],
       self.num_heads,
       self.head_dim,
@@ -69,10 +68,10 @@ class SineSpe(StochasticEncoding):
     query: bool,
   ) -> Float[Array, "*batch heads length realisations"]:
     """Return sum_d x_d [cos, sin](...) Z_d."""
-    angle = self._turns(params, positions)
+    turns = self._turns(params, positions)
     if query:
-      angle = angle + params["offset"]
-    wave = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+      turns = turns + params["offset"]
+    wave = jnp.concatenate(cos_sin(turns), axis=-1)
     gain = jnp.tile(jax.nn.softplus(params["gain"]), (1, 1, 2))
     noise = self.normal(
       self.num_heads,
@@ -87,7 +86,7 @@ class SineSpe(StochasticEncoding):
   def position_covariance(
     self, params: Params, lags: Num[Array, "*shape coords"]
   ) -> Float[Array, "*shape heads dim"]:
-    """Return (1 / 2K) sum_k gain^2 cos(2 pi f lag + theta)."""
-    angle = self._turns(params, lags) + params["offset"]
+    """Return (1 / 2K) sum_k gain^2 cos(2 pi (f lag + theta))."""
+    cos, _ = cos_sin(self._turns(params, lags) + params["offset"])
     square = jnp.square(jax.nn.softplus(params["gain"]))
-    return 0.5 * jnp.mean(square * jnp.cos(angle), axis=-1)
+    return 0.5 * jnp.mean(square * cos, axis=-1)

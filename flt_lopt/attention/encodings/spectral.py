@@ -27,7 +27,7 @@ from flt_lopt.attention.encodings.base import (
   Params,
   Poles,
 )
-from flt_lopt.attention.numerics import phase
+from flt_lopt.attention.numerics import cos_sin, phase
 
 MODES = ("logit", "mask")
 
@@ -101,10 +101,7 @@ class SpectralEncoding(Encoding):
   def _wave(
     self, lines: Lines, positions: Num[Array, "*shape coords"]
   ) -> tuple[Array, Array]:
-    angle = (
-      2 * jnp.pi * phase(lines.frequency * self.coordinate_scale, positions)
-    )
-    return jnp.cos(angle), jnp.sin(angle)
+    return cos_sin(phase(lines.frequency * self.coordinate_scale, positions))
 
   def _concatenate(self, x: Array, extra: Array) -> Array:
     # extra: [*batch, length, heads, 2m] -> before the length axis.

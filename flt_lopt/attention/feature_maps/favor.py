@@ -62,7 +62,8 @@ class RandomProjection(FeatureMap):
       )
     )
 
-  def _project(self, x: Array, projection: Array | None) -> Array:
+  def _project(self, x: Array, projection: Array | None) -> tuple[Array, Array]:
+    """Return w . x and the rows w."""
     if projection is None:
       rows = orthogonal.constant_projection(
         self.num_heads,
