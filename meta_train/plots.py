@@ -224,6 +224,7 @@ def _draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
     color=color,
     linestyle=linestyle,
     label=label,
+    zorder=3 if linestyle == ":" else 2,
   )
 
 
@@ -430,6 +431,7 @@ def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
         color=theme["untrained"],
         linestyle="--",
         linewidth=1.6,
+        zorder=3,  # Where nothing changed both are to be seen.
         label="before meta-training",
       )
       axis.plot(lags, pair["learned"], color=theme["learned"], label="learned")
@@ -452,10 +454,10 @@ def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     most = max(changes, key=lambda name: changes[name])
-    _title(
-      figure,
-      f'Meta-training changed "{most}" most',
-    )
+    if changes[most] < 0.005:
+      _title(figure, "Meta-training left the kernels as they were")
+    else:
+      _title(figure, f'Meta-training changed "{most}" most')
     return figure
 
   return draw
@@ -469,9 +471,13 @@ def _lag_ticks(largest: float) -> tuple[list[float], list[str]]:
 
 def _change(initial, learned, lags) -> float:
   """Returns the area between two kernels over that under the first."""
-  area = np.trapezoid(np.abs(learned - initial), lags)
-  whole = np.trapezoid(np.abs(initial), lags)
-  return float(area / whole) if whole > 0 else float("nan")
+
+  def area_under(weights):
+    middles = (np.abs(weights[1:]) + np.abs(weights[:-1])) / 2
+    return np.sum(middles * np.diff(lags))
+
+  area, whole = area_under(learned - initial), area_under(initial)
+  return float(area / whole) if whole > 0 and area >= 0 else 0.0
 
 
 def _percent(fraction: float) -> str:

@@ -342,7 +342,10 @@ def reproduce_command(run: RunFiles) -> str:
   """
   command = run.environment.get("command")
   if isinstance(command, list) and command:
-    return shlex.join(map(str, command))
+    program, *flags = map(str, command)
+    if pathlib.PurePath(program).name == "__main__.py":
+      return shlex.join(["python", "-m", "meta_train", *flags])
+    return shlex.join([program, *flags])
   suite = run.config.get("task_suite", "quick")
   return f"python -m meta_train --task_suite={shlex.quote(str(suite))}"
 

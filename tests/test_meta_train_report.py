@@ -55,7 +55,8 @@ def _write_run(folder, *, name="toy"):
   )
   config = {"task_suite": name, "seed": 3, "outer_steps": 80, "run_dir": ""}
   rows.write_json(folder / "config.json", {"kind": "run", "config": config})
-  command = ["python", "-m", "meta_train", "--outer_steps=80", "--seed=3"]
+  command = ["/somewhere/meta_train/__main__.py", "--outer_steps=80"]
+  command += ["--seed=3"]
   rows.write_json(
     folder / "environment.json",
     {"command": command, "versions": {"jax": "1.2.3", "matplotlib": None}},
