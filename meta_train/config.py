@@ -10,6 +10,7 @@ Main names: `MetaTrainConfig`, `options`.
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 from meta_train.errors import UserError
@@ -22,7 +23,9 @@ def _option(
   unit: str = "",
   group: str = "",
   low: float | None = None,
+  high: float | None = None,
   above: float | None = None,
+  below: float | None = None,
   may_change: bool = False,
 ) -> Any:
   """Declares a field.
@@ -33,7 +36,9 @@ def _option(
     unit: what one of it is: inner steps, seconds, ...; empty for names.
     group: heading in `--help`; empty: that of the field before.
     low: smallest allowed value; None: no bound.
+    high: largest allowed value; None: no bound.
     above: all allowed values are larger; None: no bound.
+    below: all allowed values are smaller; None: no bound.
     may_change: whether a run may be continued with another value. False for
       everything that changes the numbers the run computes.
   """
@@ -42,7 +47,9 @@ def _option(
     "unit": unit,
     "group": group,
     "low": low,
+    "high": high,
     "above": above,
+    "below": below,
     "may_change": may_change,
   }
   return dataclasses.field(default=default, metadata=metadata)
@@ -113,6 +120,7 @@ class MetaTrainConfig:
     "share of inner runs in which the optimizer is not told the horizon",
     unit="of 1",
     low=0.0,
+    high=1.0,
   )
   objective: str = _option(
     "mean",
@@ -138,6 +146,7 @@ class MetaTrainConfig:
     "decay per outer step of the running average of theta that is the result; "
     "0: the last theta",
     low=0.0,
+    below=1.0,
   )
 
   memory: str = _option(
@@ -242,14 +251,18 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any) -> None:
     raise UserError(
       f"--{field.name}={value} must be finite; the default is {field.default}"
     )
-  low, above = field.metadata["low"], field.metadata["above"]
-  if low is not None and value < low:
-    raise UserError(
-      f"--{field.name}={value} must be at least {low}; the default is "
-      f"{field.default}"
-    )
-  if above is not None and not value > above:
-    raise UserError(
-      f"--{field.name}={value} must be greater than {above}; the default is "
-      f"{field.default}"
-    )
+  for bound, (words, holds) in _BOUNDS.items():
+    limit = field.metadata[bound]
+    if limit is not None and not holds(value, limit):
+      raise UserError(
+        f"--{field.name}={value} must be {words} {limit}; the default is "
+        f"{field.default}"
+      )
+
+
+_BOUNDS = {
+  "low": ("at least", operator.ge),
+  "high": ("at most", operator.le),
+  "above": ("greater than", operator.gt),
+  "below": ("less than", operator.lt),
+}

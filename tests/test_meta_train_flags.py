@@ -56,7 +56,7 @@ def test_help_shows_every_flag_with_default_and_unit():
 
 
 def test_every_number_has_a_unit_or_is_a_pure_number():
-  pure = {"seed", "outer_gradient_clip"}
+  pure = {"seed", "outer_gradient_clip", "theta_average"}
   for field in config_lib.options():
     if type(field.default) in (int, float) and field.name not in pure:
       assert field.metadata["unit"], field.name
@@ -70,6 +70,8 @@ def test_every_number_has_a_unit_or_is_a_pure_number():
     (["--outer_steps=-1"], ["--outer_steps=-1", "at least 0"]),
     (["--max_horizon=-100"], ["--max_horizon=-100", "at least 1"]),
     (["--sigma=0"], ["--sigma=0", "greater than 0"]),
+    (["--theta_average=1"], ["--theta_average=1.0", "less than 1"]),
+    (["--withhold_num_steps=2"], ["=2.0", "at most 1"]),
     (["--sigma=nan"], ["--sigma=nan", "finite"]),
     (["--sigma"], ["--sigma"]),
     (["--evaluate=perhaps"], ["--evaluate=perhaps", "true or false"]),
@@ -159,7 +161,9 @@ def test_a_users_tasks_module_is_noticed(tmp_path):
   assert "hides the package tasks" in done.stderr
   assert done.stderr.count("\n") == 1
   # Whoever only wants the optimizer may keep such a file.
-  (tmp_path / "mine.py").write_text("import flt_lopt; flt_lopt.OptimizerConfig()\n")
+  (tmp_path / "mine.py").write_text(
+    "import flt_lopt; flt_lopt.OptimizerConfig()\n"
+  )
   done = _run([], tmp_path, code="mine.py")
   assert done.returncode == 0, done.stderr
 
