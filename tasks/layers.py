@@ -1,6 +1,6 @@
-"""Parts of models: initialisers, activations and dense layers.
+"""Parts of models: initialisers, activations, layers as pure functions.
 
-Main names: `variance_scaled`, `init_dense`, `dense`, `activation`.
+Main names: `variance_scaled`, `dense`, `conv`, `layer_norm`, `activation`.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks import names
 
@@ -77,3 +77,123 @@ def dense(
 ) -> Float[Array, "*batch out"]:
   """Applies a dense layer; computes in the dtype of its weights."""
   return x.astype(layer["w"].dtype) @ layer["w"] + layer["b"]
+
+
+def init_norm(size: int) -> dict[str, Array]:
+  """Makes the scale and offset of a normalisation over `size` channels."""
+  return {
+    "offset": jnp.zeros((size,), jnp.float32),
+    "scale": jnp.ones((size,), jnp.float32),
+  }
+
+
+def layer_norm(
+  layer: Mapping[str, Array], x: Float[Array, "*batch channels"]
+) -> Float[Array, "*batch channels"]:
+  """Normalises the last axis (Ba et al., "Layer normalization", 2016)."""
+  return _normalize(layer, x, (-1,))
+
+
+def batch_norm(
+  layer: Mapping[str, Array], x: Float[Array, "*batch channels"]
+) -> Float[Array, "*batch channels"]:
+  """Normalises all axes but the last, by the batch at hand.
+
+  (Ioffe and Szegedy, "Batch normalization", 2015; no running averages.)
+  """
+  return _normalize(layer, x, tuple(range(x.ndim - 1)))
+
+
+def _normalize(
+  layer: Mapping[str, Array], x: Array, axes: tuple[int, ...]
+) -> Array:
+  wide = x.astype(jnp.float32)
+  centred = wide - jnp.mean(wide, axis=axes, keepdims=True)
+  variance = jnp.mean(centred * centred, axis=axes, keepdims=True)
+  unit = (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+  return unit * layer["scale"] + layer["offset"]
+
+
+NORMS: Mapping[str, Callable[[Mapping[str, Array], Array], Array]] = {
+  "none": lambda layer, x: x,
+  "layer": layer_norm,
+  "batch": batch_norm,
+}
+
+
+def norm(name: str) -> Callable[[Mapping[str, Array], Array], Array]:
+  """Returns a normalisation by name; see `NORMS`."""
+  if name not in NORMS:
+    raise names.unknown_name("normalisation", name, NORMS)
+  return NORMS[name]
+
+
+def init_conv(
+  key: PRNGKeyArray,
+  num_in: int,
+  num_out: int,
+  *,
+  size: int = 3,
+  scale: float = 2.0,
+) -> dict[str, Array]:
+  """Samples a convolution: `w` [size, size, in, out] and zero biases `b`."""
+  return {
+    "b": jnp.zeros((num_out,), jnp.float32),
+    "w": variance_scaled(key, (size, size, num_in, num_out), scale=scale),
+  }
+
+
+def conv(
+  layer: Mapping[str, Array],
+  x: Float[Array, "batch height width in"],
+  *,
+  stride: int = 1,
+) -> Float[Array, "batch height_out width_out out"]:
+  """Convolves with zero padding, as shifted slices and one product.
+
+  On a CPU a convolution that is vmapped over weights is some 40 times slower
+  than the same in this form.
+
+  Args:
+    layer: Weights and biases of `init_conv`.
+    x: Images.
+    stride: Step between outputs along both axes.
+
+  Returns:
+    Images of 1 / `stride` the size, rounded up.
+  """
+  w = layer["w"]
+  size = w.shape[0]
+  height, width = x.shape[1], x.shape[2]
+  before = (size - 1) // 2
+  pad = (before, size - 1 - before)
+  padded = jnp.pad(x.astype(w.dtype), ((0, 0), pad, pad, (0, 0)))
+  slices = [
+    padded[:, i : i + height : stride, j : j + width : stride]
+    for i in range(size)
+    for j in range(size)
+  ]
+  columns = jnp.concatenate(slices, axis=-1)
+  return columns @ w.reshape(-1, w.shape[-1]) + layer["b"]
+
+
+def embed(
+  table: Float[Array, "vocabulary channels"], tokens: Int[Array, "*batch"]
+) -> Float[Array, "*batch channels"]:
+  """Looks tokens up by a product, whose gradient needs no scatter."""
+  return jax.nn.one_hot(tokens, table.shape[0], dtype=table.dtype) @ table
+
+
+def to_patches(
+  image: Float[Array, "batch height width channels"], size: int
+) -> Float[Array, "batch patches pixels"]:
+  """Cuts images into square patches, row by row."""
+  batch, height, width, channels = image.shape
+  if height % size or width % size:
+    raise ValueError(
+      f"patch_size={size} must divide the image of {height} x {width} pixels."
+    )
+  grid = image.reshape(
+    batch, height // size, size, width // size, size, channels
+  )
+  return grid.swapaxes(2, 3).reshape(batch, -1, size * size * channels)

@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, Int
 
 
 def softmax_cross_entropy(
-  logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+  logits: Float[Array, "*batch classes"],
+  labels: Int[Array, "*batch"],
+  weight: Float[Array, "*batch"] | None = None,
 ) -> Float[Array, ""]:
   """Computes the mean cross-entropy of integer labels.
 
@@ -21,6 +23,7 @@ def softmax_cross_entropy(
   Args:
     logits: Unnormalised log-probabilities.
     labels: Class numbers.
+    weight: Weights of the mean; `None` for equal ones.
 
   Returns:
     The mean over all batch axes, in nats.
@@ -31,7 +34,10 @@ def softmax_cross_entropy(
   classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
   picked = jnp.where(labels[..., None] == classes, shifted, 0)
   log_mass = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
-  return jnp.mean(log_mass - jnp.sum(picked, axis=-1))
+  surprise = log_mass - jnp.sum(picked, axis=-1)
+  if weight is None:
+    return jnp.mean(surprise)
+  return jnp.sum(weight * surprise) / jnp.maximum(jnp.sum(weight), 1e-6)
 
 
 def accuracy(

@@ -165,5 +165,8 @@ def test_a_size_may_follow_the_name():
   assert source.field_shape("image") == (4, 4, 1)
   with pytest.raises(ValueError, match=r"1\.\.64"):
     data.load("digits@0")
+  shape = data.load("sprites@8").field_shape("image")
+  assert shape == (8, 8, 3)
+  assert data.load("tones@16").field_shape("image") == (16, 1, 1)
   with pytest.raises(ValueError, match="can't be resized"):
-    data.load("teacher@8")
+    data.load("python_topics@8")

@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from tasks.base import SPLITS, check_split
+from tasks.data import images
 from tasks.data.base import PARTS, DataSet
 from tasks.data.sources import register
 
@@ -44,16 +46,28 @@ class GeneratedData(DataSet):
     self._generate = generate
     self._num_classes = num_classes
     self._seed = name_seed(name, part)
+    self._size: int | None = None
 
   def sample(
     self, key: PRNGKeyArray, split: str, batch_size: int
   ) -> dict[str, Array]:
     key = stream_key(key, self.part, split)
-    return self._generate(key, self._seed, batch_size)
+    batch = self._generate(key, self._seed, batch_size)
+    if self._size is None:
+      return batch
+    return {**batch, "image": _resize(batch["image"], self._size)}
+
+  def resized(self, size: int) -> "GeneratedData":
+    smaller = GeneratedData(
+      f"{self.name}@{size}", self.part, self._generate, self._num_classes
+    )
+    smaller._seed = self._seed
+    smaller._size = size
+    return smaller
 
   def field_shape(self, field: str) -> tuple[int, ...]:
     shapes = jax.eval_shape(
-      lambda key: self._generate(key, self._seed, 1), jax.random.key(0)
+      lambda key: self.sample(key, "train", 1), jax.random.key(0)
     )
     return shapes[field].shape[1:]
 
@@ -100,3 +114,12 @@ def stream_key(key: PRNGKeyArray, part: str, split: str) -> PRNGKeyArray:
 def name_seed(name: str, part: str) -> int:
   """Returns the seed of fixed choices: equal on every machine."""
   return zlib.crc32(f"{name}/{part}".encode()) >> 1
+
+
+def _resize(image: Array, size: int) -> Array:
+  """Averages pixels by overlapping area."""
+  if image.shape[2] == 1:  # A signal: shorten its one axis.
+    rows = images.overlap(image.shape[1], size)
+    return jnp.einsum("nhwc,yh->nywc", image, rows)
+  rows, columns = (images.overlap(n, size) for n in image.shape[1:3])
+  return jnp.einsum("nhwc,yh,xw->nyxc", image, rows, columns)

@@ -89,6 +89,13 @@ class ZooFamily(TaskFamily):
     del key
     return jnp.zeros((), jnp.int32)
 
+  def part_key(self, key: PRNGKeyArray) -> PRNGKeyArray:
+    """Returns a key that differs between the parts of the data.
+
+    Families whose data is their config sample it from this key.
+    """
+    return jax.random.fold_in(key, data_lib.PARTS.index(self.part))
+
   def task_fn(self, cfg: Config) -> Task:
     return FamilyTask(self, cfg)
 
