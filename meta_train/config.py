@@ -11,6 +11,7 @@ Main names: `MetaTrainConfig`, `options`.
 import dataclasses
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from meta_train.errors import UserError
@@ -260,7 +261,7 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any) -> None:
       )
 
 
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
   "low": ("at least", operator.ge),
   "high": ("at most", operator.le),
   "above": ("greater than", operator.gt),
