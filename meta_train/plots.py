@@ -1,131 +1,27 @@
 """Pictures of a run: meta-loss, learning curves, kernels, final losses.
 
-Idea: each picture is a function from what the run folder holds to a
-matplotlib figure, whose title says what is to be seen. It is drawn in a light
-and a dark theme, in colours that the colour-blind tell apart (M. Okabe and
-K. Ito, "Color Universal Design", 2008) and with line styles besides.
+Idea: each picture is made from what the run folder holds, and its title says
+what is to be seen. Colours go with line styles, so that none is needed alone;
+`plot_style` holds the looks.
 
-Names: `meta_loss`, `learning_curves`, `final_losses`, `kernels`, `save`,
-`THEMES`.
+Names: `meta_loss`, `learning_curves`, `final_losses`, `kernels`.
 """
 
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from meta_train.plot_style import (
+  Draw,
+  figure_and_axes,
+  log_if_positive,
+  set_title,
+  thousands,
+)
 from meta_train.rows import Row
 from meta_train.summary import Runs, TaskResults, compare_runs
-
-# Text colour, background, grid, then learned, baseline, untrained, others.
-THEMES: Mapping[str, Mapping[str, str]] = {
-  "light": {
-    "text": "#1f2328",
-    "background": "#ffffff",
-    "grid": "#d8dce1",
-    "learned": "#0072b2",
-    "baseline": "#d55e00",
-    "untrained": "#7a5195",
-    "others": "#b3b9c1",
-  },
-  "dark": {
-    "text": "#e6e8eb",
-    "background": "#16191d",
-    "grid": "#343a41",
-    "learned": "#56b4e9",
-    "baseline": "#f0a030",
-    "untrained": "#c9a0dc",
-    "others": "#666e78",
-  },
-}
-WIDTH, HEIGHT = 5.6, 3.8  # Inches; 1 inch is 96 pixels of a page.
-PIXELS_PER_INCH = 192  # Twice the page's, for sharp screens.
-Theme = Mapping[str, str]
-
-
-def _style(theme: Theme) -> Any:
-  text = theme["text"]
-  return {
-    "figure.facecolor": theme["background"],
-    "axes.facecolor": theme["background"],
-    "savefig.facecolor": theme["background"],
-    "axes.edgecolor": theme["grid"],
-    "axes.labelcolor": text,
-    "axes.titlecolor": text,
-    "text.color": text,
-    "xtick.color": text,
-    "ytick.color": text,
-    "grid.color": theme["grid"],
-    "grid.linewidth": 0.7,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "font.size": 11,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "lines.linewidth": 2,
-  }
-
-
-def save(
-  draw: Callable[[Theme], Any], folder: pathlib.Path, name: str
-) -> dict[str, pathlib.Path]:
-  """Draws a picture in every theme and writes it as PNG.
-
-  Args:
-    draw: maps a theme to a matplotlib figure.
-    folder: where to write; made if need be.
-    name: name of the file without its ending.
-
-  Returns:
-    Theme name -> file.
-  """
-  import matplotlib
-
-  folder.mkdir(parents=True, exist_ok=True)
-  files = {}
-  for theme_name, theme in THEMES.items():
-    suffix = "" if theme_name == "light" else f".{theme_name}"
-    files[theme_name] = folder / f"{name}{suffix}.png"
-    with matplotlib.rc_context(_style(theme)):
-      draw(theme).savefig(files[theme_name], dpi=PIXELS_PER_INCH)
-  return files
-
-
-def _figure(num_columns: int = 1, num_rows: int = 1, **options):
-  from matplotlib.figure import Figure
-
-  height = HEIGHT if num_rows == 1 else 0.6 + 2.0 * num_rows
-  figure = Figure(figsize=(WIDTH, height), layout="constrained")
-  return figure, figure.subplots(
-    num_rows, num_columns, squeeze=False, **options
-  )
-
-
-def _title(figure, text: str) -> None:
-  figure.suptitle(text, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-
-
-def _log_if_positive(axis, *values) -> None:
-  """Makes a y axis logarithmic unless a value forbids it."""
-  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-  finite = np.concatenate([np.ravel(v[np.isfinite(v)]) for v in values])
-  if not finite.size or finite.min() <= 0:
-    return
-  axis.set_yscale("log")
-  low, high = axis.get_ylim()
-  axis.yaxis.set_major_locator(
-    LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
-  )
-  axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-  axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def smooth(values: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
@@ -145,7 +41,7 @@ def smooth(values: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
   return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
 
 
-def meta_loss(rows: Sequence[Row]) -> Callable[[Theme], Any]:
+def meta_loss(rows: Sequence[Row]) -> Draw:
   """Draws the meta-loss over outer steps, raw and smoothed.
 
   Args:
@@ -160,7 +56,7 @@ def meta_loss(rows: Sequence[Row]) -> Callable[[Theme], Any]:
   mean = smooth(values)
 
   def draw(theme):
-    figure, axes = _figure()
+    figure, axes = figure_and_axes()
     axis = axes[0, 0]
     axis.plot(
       steps,
@@ -172,10 +68,10 @@ def meta_loss(rows: Sequence[Row]) -> Callable[[Theme], Any]:
     axis.plot(steps, mean, color=theme["learned"], label="running mean")
     axis.set_xlabel("outer step")
     axis.set_ylabel("meta-loss")
-    axis.xaxis.set_major_formatter(_thousands())
+    axis.xaxis.set_major_formatter(thousands())
     axis.legend(loc="upper right")
     verb = "fell" if mean[-1] < mean[0] else "did not fall:"
-    _title(
+    set_title(
       figure,
       f"Meta-loss {verb} from {mean[0]:.3g} to {mean[-1]:.3g} "
       f"in {steps[-1]:,.0f} outer steps",
@@ -183,12 +79,6 @@ def meta_loss(rows: Sequence[Row]) -> Callable[[Theme], Any]:
     return figure
 
   return draw
-
-
-def _thousands():
-  from matplotlib.ticker import StrMethodFormatter
-
-  return StrMethodFormatter("{x:,.0f}")
 
 
 def _quantile(curves, q):
@@ -228,9 +118,7 @@ def _draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
   )
 
 
-def learning_curves(
-  result: TaskResults, baseline: str
-) -> Callable[[Theme], Any]:
+def learning_curves(result: TaskResults, baseline: str) -> Draw:
   """Draws training losses over inner steps.
 
   The learned and the untrained optimizer and the tuned baseline as medians
@@ -249,7 +137,7 @@ def learning_curves(
   others = [grid[rate] for rate in sorted(grid) if grid[rate] is not tuned]
 
   def draw(theme):
-    figure, axes = _figure()
+    figure, axes = figure_and_axes()
     axis = axes[0, 0]
     for i, faint in enumerate(others):
       axis.plot(
@@ -267,7 +155,7 @@ def learning_curves(
     for runs, role, linestyle in drawn:
       if runs is not None:
         _draw_runs(axis, runs, theme[role], linestyle)
-    _log_if_positive(axis, *(runs.curves for runs in result.all_runs()))
+    log_if_positive(axis, *(runs.curves for runs in result.all_runs()))
     axis.set_title(_subtitle(result), fontsize=10, fontweight="normal")
     axis.set_xlabel("inner step")
     axis.set_ylabel("training loss of a batch")
@@ -277,7 +165,7 @@ def learning_curves(
     figure.legend(
       handles[::-1], labels[::-1], loc="outside lower left", ncols=2
     )
-    _title(figure, _curves_title(result, tuned))
+    set_title(figure, _curves_title(result, tuned))
     return figure
 
   return draw
@@ -297,7 +185,7 @@ def _curves_title(result: TaskResults, tuned: Runs | None) -> str:
   )
 
 
-def final_losses(result: TaskResults, baseline: str) -> Callable[[Theme], Any]:
+def final_losses(result: TaskResults, baseline: str) -> Draw:
   """Draws the final losses of each seed, joined over optimizers.
 
   Args:
@@ -323,12 +211,12 @@ def final_losses(result: TaskResults, baseline: str) -> Callable[[Theme], Any]:
   ]
 
   def draw(theme):
-    figure, axes = _figure(num_columns=max(1, len(splits)))
+    figure, axes = figure_and_axes(num_columns=max(1, len(splits)))
     for axis, (split, name) in zip(axes[0], splits):
       _draw_pairs(axis, columns, split, theme)
       axis.set_ylabel(f"final {name} loss")
     axes[0, 0].set_title(_subtitle(result), fontsize=10, fontweight="normal")
-    _title(figure, _pairs_title(result, tuned))
+    set_title(figure, _pairs_title(result, tuned))
     return figure
 
   return draw
@@ -365,7 +253,7 @@ def _draw_pairs(axis, columns, split, theme) -> None:
         ha="center",
         fontsize=9,
       )
-  _log_if_positive(axis, *values)
+  log_if_positive(axis, *values)
   axis.set_xlim(-0.5, len(columns) - 0.5)
   axis.set_xticks(
     range(len(columns)),
@@ -393,7 +281,7 @@ def _pairs_title(result: TaskResults, tuned: Runs | None) -> str:
   )
 
 
-def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
+def kernels(document: Mapping[str, Any]) -> Draw:
   """Draws what the memory keeps of a gradient by its age.
 
   Args:
@@ -420,7 +308,9 @@ def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
   def draw(theme):
     from matplotlib.ticker import FuncFormatter
 
-    figure, axes = _figure(num_columns=2, num_rows=num_rows, sharex=True)
+    figure, axes = figure_and_axes(
+      num_columns=2, num_rows=num_rows, sharex=True
+    )
     for axis in axes.flat[len(curves) :]:
       axis.set_visible(False)
     for axis, (name, pair) in zip(axes.flat, curves.items()):
@@ -455,9 +345,9 @@ def kernels(document: Mapping[str, Any]) -> Callable[[Theme], Any]:
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     most = max(changes, key=lambda name: changes[name])
     if changes[most] < 0.005:
-      _title(figure, "Meta-training left the kernels as they were")
+      set_title(figure, "Meta-training left the kernels as they were")
     else:
-      _title(figure, f'Meta-training changed "{most}" most')
+      set_title(figure, f'Meta-training changed "{most}" most')
     return figure
 
   return draw

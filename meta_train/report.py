@@ -9,86 +9,24 @@ Names: `write_report`, `headlines`, `REPORT`, `PICTURES`.
 
 import os
 import pathlib
-import shlex
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from meta_train import plots
+from meta_train import plot_style, plots
 from meta_train import report_html as html
 from meta_train.comparison import Comparison
-from meta_train.evaluate import FILE_NAME as EVALUATION
-from meta_train.evaluate import KERNELS
-from meta_train.rows import Row, read_json, read_rows, write_text
-from meta_train.summary import (
-  REQUIRED,
-  Runs,
-  TaskResults,
-  compare_runs,
-  headline,
-  summarize,
+from meta_train.report_files import (
+  RunFiles,
+  next_command,
+  read_run,
+  reproduce_command,
 )
+from meta_train.rows import Row, write_text
+from meta_train.summary import Runs, TaskResults, compare_runs, headline
 
 REPORT = "report.html"
 PICTURES = "pictures"
-
-
-class RunFiles(NamedTuple):
-  """What a run folder holds.
-
-  Attributes:
-    path: the folder.
-    config: settings by name.
-    environment: versions, platform and the command line.
-    metrics: rows of meta-training.
-    results: the evaluation, task by task.
-    kernels: see `meta_train.plots.kernels`; `None` if there are none.
-    problems: a sentence for each thing that is missing or damaged.
-  """
-
-  path: pathlib.Path
-  config: Mapping[str, Any]
-  environment: Mapping[str, Any]
-  metrics: list[Row]
-  results: list[TaskResults]
-  kernels: Mapping[str, Any] | None
-  problems: list[str]
-
-
-def read_run(run_dir: str | os.PathLike) -> RunFiles:
-  """Reads what a run left in its folder.
-
-  Args:
-    run_dir: the folder.
-
-  Returns:
-    Its content, with a sentence for each thing that is missing.
-  """
-  path = pathlib.Path(run_dir)
-  config, config_problems = read_json(path / "config.json")
-  environment, environment_problems = read_json(path / "environment.json")
-  metrics = read_rows(
-    path / "metrics.jsonl", required=("outer_step", "meta_loss")
-  )
-  evaluation = read_rows(path / EVALUATION, required=REQUIRED)
-  results, gaps = summarize(evaluation.rows)
-  kernels, kernel_problems = read_json(path / KERNELS)
-  return RunFiles(
-    path=path,
-    config=(config or {}).get("config", config or {}),
-    environment=environment or {},
-    metrics=metrics.rows,
-    results=results,
-    kernels=kernels,
-    problems=[
-      *config_problems,
-      *environment_problems,
-      *metrics.problems,
-      *evaluation.problems,
-      *gaps,
-      *kernel_problems,
-    ],
-  )
 
 
 def headlines(run_dir: str | os.PathLike) -> list[str]:
@@ -133,7 +71,7 @@ class _Picture(NamedTuple):
   """A picture to draw, and the words around it."""
 
   name: str
-  draw: Callable[[plots.Theme], Any]
+  draw: plot_style.Draw
   caption: str
   alternative: str
 
@@ -182,7 +120,7 @@ def _draw(run: RunFiles) -> tuple[list[html.Html], list[str]]:
   figures = []
   try:
     for item in _pictures(run):
-      files = plots.save(item.draw, run.path / PICTURES, item.name)
+      files = plot_style.save(item.draw, run.path / PICTURES, item.name)
       figures.append(
         html.picture(files, caption=item.caption, alternative=item.alternative)
       )
@@ -329,40 +267,6 @@ def _training_section(metrics: list[Row]) -> list[html.Html]:
     if _is_number(value)
   }
   return [html.element("h2", "Meta-training"), html.facts(values)]
-
-
-def reproduce_command(run: RunFiles) -> str:
-  """Returns the command line that makes the run again.
-
-  Args:
-    run: what the run's folder holds.
-
-  Returns:
-    Text for a shell.
-  """
-  command = run.environment.get("command")
-  if isinstance(command, list) and command:
-    program, *flags = map(str, command)
-    if pathlib.PurePath(program).name == "__main__.py":
-      return shlex.join(["python", "-m", "meta_train", *flags])
-    return shlex.join([program, *flags])
-  suite = run.config.get("task_suite", "quick")
-  return f"python -m meta_train --task_suite={shlex.quote(str(suite))}"
-
-
-def next_command(run: RunFiles) -> str:
-  """Returns the command line that continues the run for as long again.
-
-  Args:
-    run: what the run's folder holds.
-
-  Returns:
-    Text for a shell.
-  """
-  done = run.config.get("outer_steps") or 0
-  words = shlex.split(reproduce_command(run))
-  kept = [word for word in words if "outer_steps=" not in word]
-  return shlex.join([*kept, f"--outer_steps={2 * int(done)}"])
 
 
 def _again_section(run: RunFiles) -> list[html.Html]:

@@ -130,19 +130,25 @@ def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:
   return Rows(rows, problems)
 
 
-def read_json(path: str | os.PathLike) -> tuple[Any, list[str]]:
-  """Reads one JSON document; tells when it is missing or damaged.
+def read_json(
+  path: str | os.PathLike, *, required: Iterable[str] = ()
+) -> tuple[Row | None, list[str]]:
+  """Reads one JSON object; tells when it is missing or damaged.
 
   Args:
     path: file to read; it need not exist.
+    required: fields without which it is of no use.
 
   Returns:
-    The value, `None` if there is none, and a sentence for each problem.
+    The object, `None` if there is none, and a sentence for each problem.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return None, [f"{path.name} is missing."]
   try:
-    return _loads(path.read_text(encoding="utf-8")), []
+    value = _loads(path.read_text(encoding="utf-8", errors="replace"))
   except ValueError:
+    value = None
+  if not isinstance(value, dict) or not set(required) <= set(value):
     return None, [f"{path.name} is damaged and was left out."]
+  return value, []

@@ -4,7 +4,7 @@ import evaluation_rows
 import numpy as np
 import pytest
 
-from meta_train import plots, summary
+from meta_train import plot_style, plots, summary
 
 pytest.importorskip("matplotlib")
 
@@ -54,7 +54,7 @@ DRAWN = {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_pictures_are_written_in_both_themes(name, tmp_path, recwarn):
-  files = plots.save(DRAWN[name](), tmp_path / "pictures", "picture")
+  files = plot_style.save(DRAWN[name](), tmp_path / "pictures", "picture")
   assert set(files) == {"light", "dark"}
   data = [path.read_bytes() for path in files.values()]
   assert all(d.startswith(b"\x89PNG") and len(d) > 10_000 for d in data)
@@ -64,7 +64,7 @@ def test_pictures_are_written_in_both_themes(name, tmp_path, recwarn):
 
 
 def _texts(draw):
-  figure = draw(plots.THEMES["light"])
+  figure = draw(plot_style.THEMES["light"])
   legend = [text.get_text() for text in figure.legends[0].texts]
   return figure.get_suptitle(), legend
 
@@ -78,11 +78,11 @@ def test_titles_say_the_finding():
   assert "flt (4 diverged)" in legend
   title, _ = _texts(DRAWN["kernels"]())
   assert title == 'Meta-training changed "beta" most'
-  figure = DRAWN["losses"]()(plots.THEMES["light"])
+  figure = DRAWN["losses"]()(plot_style.THEMES["light"])
   assert (
     figure.get_suptitle() == "flt ends lower than tuned adam on 4 of 4 seeds"
   )
-  figure = DRAWN["meta-loss"]()(plots.THEMES["light"])
+  figure = DRAWN["meta-loss"]()(plot_style.THEMES["light"])
   assert figure.get_suptitle().startswith("Meta-loss fell from 2 to 1.01")
 
 
@@ -103,7 +103,7 @@ def test_colours_stand_out_from_their_background():
     ]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
-  for theme in plots.THEMES.values():
+  for theme in plot_style.THEMES.values():
     back = luminance(theme["background"])
     for role in ("text", "learned", "baseline", "untrained"):
       light, dark = sorted([luminance(theme[role]), back], reverse=True)

@@ -131,7 +131,7 @@ def test_page_without_matplotlib_says_so(tmp_path, monkeypatch):
   def save(*args):
     raise ModuleNotFoundError("no", name="matplotlib")
 
-  monkeypatch.setattr(report.plots, "save", save)
+  monkeypatch.setattr(report.plot_style, "save", save)
   page = _Page(report.write_report(_write_run(tmp_path)).read_text())
   assert "matplotlib is not installed" in page.text
   assert "beats adam" in page.text and page.urls == []

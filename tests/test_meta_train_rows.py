@@ -53,8 +53,12 @@ def test_missing_and_empty_files_are_told(tmp_path):
   path.write_text("")
   assert rows.read_rows(path).problems == ["rows.jsonl holds no rows."]
   assert rows.read_json(tmp_path / "x.json")[1] == ["x.json is missing."]
-  (tmp_path / "x.json").write_text("{")
-  value, problems = rows.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"b": 2}', ""])
+def test_damaged_or_foreign_json_is_told(tmp_path, text):
+  (tmp_path / "x.json").write_text(text)
+  value, problems = rows.read_json(tmp_path / "x.json", required=("a",))
   assert value is None and "damaged" in problems[0]
 
 

@@ -1,0 +1,133 @@
+"""How pictures look: themes, sizes, axes, and writing them to files.
+
+Idea: a picture is a function from a theme to a matplotlib figure; `save`
+draws it in a light and a dark theme, in colours that the colour-blind tell
+apart (M. Okabe and K. Ito, "Color Universal Design", 2008).
+
+Names: `THEMES`, `Theme`, `Draw`, `save`, `figure_and_axes`, `set_title`,
+`log_if_positive`, `thousands`.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+# Text colour, background, grid, then learned, baseline, untrained, others.
+THEMES: Mapping[str, Mapping[str, str]] = {
+  "light": {
+    "text": "#1f2328",
+    "background": "#ffffff",
+    "grid": "#d8dce1",
+    "learned": "#0072b2",
+    "baseline": "#d55e00",
+    "untrained": "#7a5195",
+    "others": "#b3b9c1",
+  },
+  "dark": {
+    "text": "#e6e8eb",
+    "background": "#16191d",
+    "grid": "#343a41",
+    "learned": "#56b4e9",
+    "baseline": "#f0a030",
+    "untrained": "#c9a0dc",
+    "others": "#666e78",
+  },
+}
+WIDTH, HEIGHT = 5.6, 3.8  # Inches; 1 inch is 96 pixels of a page.
+PIXELS_PER_INCH = 192  # Twice the page's, for sharp screens.
+Theme = Mapping[str, str]
+Draw = Callable[[Theme], Any]
+
+
+def _style(theme: Theme) -> Any:
+  text = theme["text"]
+  return {
+    "figure.facecolor": theme["background"],
+    "axes.facecolor": theme["background"],
+    "savefig.facecolor": theme["background"],
+    "axes.edgecolor": theme["grid"],
+    "axes.labelcolor": text,
+    "axes.titlecolor": text,
+    "text.color": text,
+    "xtick.color": text,
+    "ytick.color": text,
+    "grid.color": theme["grid"],
+    "grid.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.size": 11,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 2,
+  }
+
+
+def save(
+  draw: Draw, folder: pathlib.Path, name: str
+) -> dict[str, pathlib.Path]:
+  """Draws a picture in every theme and writes it as PNG.
+
+  Args:
+    draw: maps a theme to a matplotlib figure.
+    folder: where to write; made if need be.
+    name: name of the file without its ending.
+
+  Returns:
+    Theme name -> file.
+  """
+  import matplotlib
+
+  folder.mkdir(parents=True, exist_ok=True)
+  files = {}
+  for theme_name, theme in THEMES.items():
+    suffix = "" if theme_name == "light" else f".{theme_name}"
+    files[theme_name] = folder / f"{name}{suffix}.png"
+    with matplotlib.rc_context(_style(theme)):
+      draw(theme).savefig(files[theme_name], dpi=PIXELS_PER_INCH)
+  return files
+
+
+def figure_and_axes(num_columns: int = 1, num_rows: int = 1, **options):
+  """Returns a figure without a window, and its axes by row and column."""
+  from matplotlib.figure import Figure
+
+  height = HEIGHT if num_rows == 1 else 0.6 + 2.0 * num_rows
+  figure = Figure(figsize=(WIDTH, height), layout="constrained")
+  return figure, figure.subplots(
+    num_rows, num_columns, squeeze=False, **options
+  )
+
+
+def set_title(figure, text: str) -> None:
+  """Writes the finding above a figure, in some sixty letters at most."""
+  figure.suptitle(text, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+
+
+def log_if_positive(axis, *values) -> None:
+  """Makes a y axis logarithmic unless a value forbids it."""
+  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+  finite = np.concatenate([np.ravel(v[np.isfinite(v)]) for v in values])
+  if not finite.size or finite.min() <= 0:
+    return
+  axis.set_yscale("log")
+  low, high = axis.get_ylim()
+  axis.yaxis.set_major_locator(
+    LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+  )
+  axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+  axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def thousands():
+  """Returns a formatter of large whole numbers."""
+  from matplotlib.ticker import StrMethodFormatter
+
+  return StrMethodFormatter("{x:,.0f}")
