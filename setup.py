@@ -21,7 +21,7 @@ def _version() -> str:
 
 
 REQUIREMENTS = [
-  "jax>=0.6",
+  "jax>=0.6.1",
   "optax>=0.2.5",
   "dm-haiku>=0.0.14",
   "chex>=0.1.89",
