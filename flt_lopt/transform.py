@@ -1,5 +1,6 @@
 """The learned optimizer as an optax gradient transformation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,6 +60,40 @@ def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
   return jnp.asarray(kept, dtype) * decay
 
 
+def _step(config, theta, clock, decay, gradients, modes, tensors, leaves):
+  """Updates lists of leaves; returns (updates, modes, tensors)."""
+  dtype = clock.num_steps.dtype
+  gradients = [g.astype(dtype) for g in gradients]
+  parameters = [p.astype(dtype) for p in leaves]
+  layout = LeafLayout([p.shape for p in leaves])
+  sums = layout.collect([g * g for g in gradients])
+  tensors, scalars, shared, gains = kernel.before(
+    config, theta, tensors, sums, layout.tensors, clock
+  )
+  found = [
+    kernel.direct(config, scalar, shared, mode, gradient, parameter)
+    for scalar, mode, gradient, parameter in zip(
+      layout.expand(scalars),
+      zip(*modes, strict=True),
+      gradients,
+      parameters,
+      strict=True,
+    )
+  ]
+  sums = layout.collect([part.products for part in found])
+  tensors, steps = kernel.after(
+    theta, tensors, gains, sums, layout.tensors, decay
+  )
+  scaled = [
+    kernel.apply_step(*part).astype(leaf.dtype)
+    for *part, leaf in zip(
+      layout.expand(steps), found, parameters, leaves, strict=True
+    )
+  ]
+  new_modes = [list(m) for m in zip(*(f.modes for f in found), strict=True)]
+  return scaled, new_modes, tensors
+
+
 def scale_by_learned(
   config: OptimizerConfig,
   theta,
@@ -90,60 +125,38 @@ def scale_by_learned(
       tensors=kernel.init_tensors(config, len(leaves), dtype),
     )
 
+  # One program, so that it is quick without an outer jit too.
+  step = jax.jit(functools.partial(_step, config))
+
   def update(updates, state, params=None, **extra_args):
     del extra_args
-    if params is None:
+    if params is None and jax.tree.leaves(updates):
       raise ValueError(
         "params is None, but a learned optimizer needs the parameters; call "
         "update(grads, state, params)."
       )
     p_leaves, structure = jax.tree.flatten(params)
-    g_leaves = structure.flatten_up_to(updates)
-    count = optax.safe_increment(state.count)
     if not p_leaves:
+      count = optax.safe_increment(state.count)
       return updates, state._replace(count=count)
     dtype = _work_dtype(p_leaves)
-    gradients = [g.astype(dtype) for g in g_leaves]
-    parameters = [p.astype(dtype) for p in p_leaves]
-    cast = jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta)
-    modes = zip(
-      *(structure.flatten_up_to(mode) for mode in state.modes), strict=True
-    )
-    layout = LeafLayout([p.shape for p in p_leaves])
     clock = clock_lib.make(state.count, num_steps, dtype)
-
-    sums = layout.collect([g * g for g in gradients])
-    tensors, scalars, shared, gains = kernel.before(
-      config, cast, state.tensors, sums, layout.tensors, clock
-    )
-    found = [
-      kernel.direct(config, *part)
-      for part in zip(
-        layout.expand(scalars),
-        [shared] * len(parameters),
-        modes,
-        gradients,
-        parameters,
-        strict=True,
-      )
-    ]
-    sums = layout.collect([part.products for part in found])
     decay = _decay_per_tensor(weight_decay, mask, params, dtype)
-    tensors, step = kernel.after(
-      cast, tensors, gains, sums, layout.tensors, decay
+    flat_modes = [structure.flatten_up_to(mode) for mode in state.modes]
+    scaled, modes, tensors = step(
+      jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
+      clock,
+      decay,
+      structure.flatten_up_to(updates),
+      flat_modes,
+      state.tensors,
+      p_leaves,
     )
-    scaled = [
-      kernel.apply_step(*part).astype(leaf.dtype)
-      for *part, leaf in zip(
-        layout.expand(step), found, parameters, p_leaves, strict=True
-      )
-    ]
-    new_modes = tuple(
-      jax.tree.unflatten(structure, mode)
-      for mode in zip(*(part.modes for part in found), strict=True)
-    )
-    return jax.tree.unflatten(structure, scaled), FltState(
-      count, new_modes, tensors
+    modes = tuple(jax.tree.unflatten(structure, mode) for mode in modes)
+    count = optax.safe_increment(state.count)
+    return (
+      jax.tree.unflatten(structure, scaled),
+      FltState(count, modes, tensors),
     )
 
   return optax.GradientTransformationExtraArgs(init, update)

@@ -85,7 +85,7 @@ class Flt(SpectralEncoding):
     shape = (self.num_heads, self.num_components)
     count = self.num_heads * self.num_components
     # Centres cover |mu| < 1 evenly, interleaved over heads.
-    radius = (jnp.arange(count) + 0.5) / count
+    radius = jnp.asarray((np.arange(count) + 0.5) / count, jnp.float32)
     radius = radius.reshape(shape[::-1]).T
     direction = jax.random.normal(key, (*shape, self.coord_dim))
     direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
