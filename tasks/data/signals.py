@@ -1,13 +1,12 @@
-"""Generators of images, signals and targets.
+"""Generators of signals and targets.
 
 `teacher`: classification by a random network (the student-teacher setting
 of Saad and Solla, "On-line learning in soft committee machines", 1995).
 `signals`: ten templates, shifted, scaled and noisy, after S. Greydanus,
-"Scaling down deep learning" (MNIST-1D, 2020). `sprites`: small shapes at
-random places, sizes and colours, as in I. Higgins et al. (dSprites, 2017).
-`tones`: recognise the intervals of chords in a short stretch of sound.
+"Scaling down deep learning" (MNIST-1D, 2020). `tones`:
+which interval do two tones form?
 
-Main names: the four generators.
+Main names: the three generators.
 """
 
 import math
@@ -21,7 +20,6 @@ from tasks.data.generated import choices, register_generator
 
 _TEACHER_INPUTS, _TEACHER_HIDDEN, _CLASSES = 32, 64, 10
 _SIGNAL_LENGTH, _TEMPLATE_POINTS = 40, 12
-_SPRITE = 12
 _TONE_LENGTH = 128
 _RATE = 4000.0  # Samples per second.
 # Ratios of intervals in just intonation: unison ... octave.
@@ -62,50 +60,6 @@ def signals(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   return {"image": signal[:, :, None, None], "label": label}
 
 
-@register_generator("sprites", num_classes=6)
-def sprites(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
-  """Coloured shapes: `image` [12, 12, 3], `label` the shape, `pose` [3].
-
-  Disc, ring, square, frame, cross, bar; the pose is centre and radius.
-  Parts differ in the mixing of colours.
-  """
-  noise_shape = (batch_size, _SPRITE, _SPRITE, 3)
-  draw, noise = _draw(key, (batch_size, 10), noise_shape)
-  label = _pick(draw[:, 0], 6)
-  radius = 0.25 + 0.2 * draw[:, 1, None, None]
-  centre = 0.8 * draw[:, 2:4] - 0.4
-  axis = jnp.linspace(-1, 1, _SPRITE)
-  y = jnp.abs(axis[None, :, None] - centre[:, 0, None, None]) / radius
-  x = jnp.abs(axis[None, None, :] - centre[:, 1, None, None]) / radius
-  disc, square = jnp.sqrt(x * x + y * y), jnp.maximum(x, y)
-  distance = jnp.stack(
-    [
-      disc,
-      2 * jnp.abs(disc - 0.75) + 0.5,
-      square,
-      2 * jnp.abs(square - 0.75) + 0.5,
-      jnp.maximum(jnp.minimum(x, y) * 3, square),
-      jnp.maximum(3 * y, x),
-    ]
-  )
-  chosen = jnp.sum(
-    distance * jax.nn.one_hot(label, 6).T[..., None, None], axis=0
-  )
-  mask = jax.nn.sigmoid((1 - chosen) * 8)[..., None]
-  mixing = choices(seed).uniform(0.1, 1.0, (3, 3)).astype(np.float32)
-  colours = draw[:, 4:].reshape(-1, 2, 3) @ mixing
-  colours = colours / np.sum(mixing, axis=0)
-  back = 0.3 * colours[:, 1]
-  front = colours[:, 0][:, None, None]
-  image = mask * front + (1 - mask) * back[:, None, None]
-  pose = jnp.concatenate([centre, radius[:, :, 0]], axis=-1)
-  return {
-    "image": jnp.clip(image + 0.02 * noise, 0, 1),
-    "label": label,
-    "pose": pose,
-  }
-
-
 @register_generator("tones", num_classes=len(_INTERVALS))
 def tones(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   """Two tones with overtones: `image` [128, 1, 1]; which interval is it?
@@ -117,7 +71,9 @@ def tones(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   timbre = choices(seed).uniform(size=5).astype(np.float32) / overtones
   label = _pick(draw[:, 0], len(_INTERVALS))
   base = 110.0 + 55.0 * draw[:, 1]
-  ratio = jax.nn.one_hot(label, len(_INTERVALS)) @ np.float32(_INTERVALS)
+  ratio = jax.nn.one_hot(label, len(_INTERVALS)) @ np.asarray(
+    _INTERVALS, np.float32
+  )
   pitch = jnp.stack([base, base * ratio], axis=-1)
   time = jnp.arange(_TONE_LENGTH) / _RATE
   phase = draw[:, 2:].reshape(-1, 2, 5, 1)

@@ -21,6 +21,7 @@ _MODULES = (
   "stdlib_text",
   "published",
   "signals",
+  "sprites",
   "languages",
 )
 _LOADERS: dict[str, Loader] = {}

@@ -39,7 +39,7 @@ class ResNetFamily(ZooFamily):
     del cfg
     keys = jax.random.split(key, 2 * self.num_blocks + 2)
     size = self.channels
-    params = {
+    params: dict[str, Params] = {
       "stem": layers.init_conv(
         keys[0], self.data_set.field_shape("image")[-1], size
       ),
