@@ -26,7 +26,11 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from flt_lopt.attention.encodings.base import ENCODINGS, Params
-from flt_lopt.attention.encodings.spectral import Lines, SpectralEncoding
+from flt_lopt.attention.encodings.spectral import (
+  Lines,
+  SpectralEncoding,
+  head_offsets,
+)
 
 SAMPLINGS = ("grid", "monte_carlo")
 
@@ -71,7 +75,7 @@ class FltLocal(SpectralEncoding):
   def init(self, key: jax.Array) -> Params:
     """Return amplitudes and log half-widths."""
     del key
-    spread = 2.0 ** jnp.linspace(-1.0, 1.0, self.num_heads)
+    spread = 4.0 ** head_offsets(self.num_heads)
     width = jnp.log(self.half_width * spread)[:, None]
     return {
       "amplitude": jnp.full((self.num_heads,), self.amplitude),

@@ -43,8 +43,8 @@ class Hype(Encoding):
   forms: ClassVar[frozenset[str]] = frozenset({"dense", "parallel"})
   alternative: ClassVar[str] = (
     "HyPE's factors e^{mu t} overflow at large t and can't be re-based: "
-    "use 'alibi', its limit for small mu, which is a decay of the state; "
-    "or form='parallel' (FFT, causal too)."
+    "use form='parallel' (FFT, causal too), or 'alibi', its limit for small "
+    "mu, which is a decay of the state."
   )
 
   def init(self, key: jax.Array) -> Params:

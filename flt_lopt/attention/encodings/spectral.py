@@ -88,7 +88,7 @@ class SpectralEncoding(Encoding):
     """Return the parameters of the optional decay."""
     if not self.decay:
       return {}
-    spread = jnp.linspace(-0.5, 0.5, self.num_heads) * jnp.log(10.0)
+    spread = jnp.log(10.0) * head_offsets(self.num_heads)
     rate = spread - jnp.log(self.decay_scale * self.coord_dim)
     rates = jnp.broadcast_to(rate[:, None], (self.num_heads, self.coord_dim))
     return {"log_decay": rates.astype(jnp.float32)}
@@ -201,6 +201,11 @@ class SpectralEncoding(Encoding):
     if self.mode == "mask":
       return None
     return self.closed_form(params, lags)
+
+
+def head_offsets(num_heads: int) -> Float[Array, "heads"]:
+  """Return evenly spaced numbers in (-1/2, 1/2); 0 for one head."""
+  return (jnp.arange(num_heads) + 0.5) / num_heads - 0.5
 
 
 def _fourth_root_of_square(lines: Lines) -> Array:

@@ -83,33 +83,34 @@ def scan_chunks(
   if length == 0:
     return state, tokens.v
   size = min(chunk_size, length)
-  padding = -length % size
+
+  # No padding: it would push tokens out of a window.
+  whole = length - length % size
 
   @jax.checkpoint
   def body(state, chunk):
     state, partial = memory.advance(encoding, params, poles, state, *chunk)
     return state, finish(partial, normalised=encoding.normalised)
 
-  chunks = (
-    _split(log_q, -2, size, padding),
-    _split(log_k, -2, size, padding),
-    _split(tokens.v, -2, size, padding),
-    _split(tokens.positions, -2, size, padding, mode="edge"),
-    _split(tokens.valid, -1, size, padding),
-  )
+  arrays = (log_q, log_k, tokens.v, tokens.positions, tokens.valid)
+  axes = (-2, -2, -2, -2, -1)
+  chunks = tuple(_chunks(x, a, size, whole) for x, a in zip(arrays, axes))
   state, out = jax.lax.scan(body, state, chunks)
   out = jnp.moveaxis(out, 0, -3)
-  out = out.reshape(*out.shape[:-3], -1, out.shape[-1])
-  return state, out[..., :length, :]
+  out = out.reshape(*out.shape[:-3], whole, out.shape[-1])
+  if whole < length:
+    rest = tuple(
+      jax.lax.slice_in_dim(x, whole, length, axis=a % x.ndim)
+      for x, a in zip(arrays, axes)
+    )
+    state, tail = body(state, rest)
+    out = jnp.concatenate([out, tail], axis=-2)
+  return state, out
 
 
-def _split(
-  x: Array, axis: int, size: int, padding: int, mode: str = "constant"
-) -> Array:
-  """Pad an axis and move its chunks to the front."""
+def _chunks(x: Array, axis: int, size: int, whole: int) -> Array:
+  """Cut an axis into chunks and move their index to the front."""
   axis = axis % x.ndim
-  widths = [(0, 0)] * x.ndim
-  widths[axis] = (0, padding)
-  x = jnp.pad(x, widths, mode=mode)
+  x = jax.lax.slice_in_dim(x, 0, whole, axis=axis)
   shape = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
   return jnp.moveaxis(x.reshape(shape), axis, 0)

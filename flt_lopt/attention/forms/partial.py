@@ -47,6 +47,8 @@ def dense_partial(
   logs = log_kernel
   if mask is not None:
     logs = logs + heads_first(mask.log_mass)
+    # A mask of 0 is no key at all, even if it is all there is.
+    allowed = allowed & (logs > 0.5 * NEGATIVE)
   logs = jnp.where(allowed, logs, NEGATIVE)
   top = jnp.max(jax.lax.stop_gradient(logs), axis=-1, initial=NEGATIVE)
   weight = jnp.where(allowed, jnp.exp(logs - top[..., None]), 0.0)

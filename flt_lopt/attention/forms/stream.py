@@ -1,12 +1,13 @@
 """The state of linear attention: absorb keys and values, read by queries.
 
 With log features lk, a running maximum m per feature and pole p, decay a_p:
-  m'   = max(m - a_p . dr, max_j lk_j - a_p . (r - r_j))
-  mass = e^(m - a_p . dr - m') mass + sum_j e^(lk_j - a_p . (r - r_j) - m')
-  sum  = the same with (cos, sin)(2 pi xi_p . r_j) v_j
-The phase is absolute and exactly reduced, the decay relative: nothing drifts.
-The maximum belongs to the past only, decays with the state, and makes the
-normaliser at least 1 from the first token on: no epsilon anywhere. It cancels
+  m'   ~ max(m - a_p . dr, max_j lk_j - a_p . (r - r_j))
+  mass = e^(m - m' - a_p . dr) mass + sum_j e^(lk_j - a_p . (r - r_j) - m')
+  mean = the same with (cos, sin)(2 pi xi_p . r_j) v_j, over mass
+The phase is absolute and exactly reduced, the decay relative, the mass is
+kept in two floats and the values as a mean: nothing drifts in 1e6 steps.
+The maximum belongs to the past only, decays with the state, and keeps the
+normaliser above 1/e from the first token on: no epsilon anywhere. It cancels
 in the output, so no gradient passes through it.
 
 Names: `StreamState`, `empty`, `absorb`, `read`, `advance`.
@@ -36,7 +37,8 @@ class StreamState(NamedTuple):
 
   log_max: Float[Array, "*batch heads poles features"]
   mass: Float[Array, "*batch heads poles features"]
-  sums: Float[Array, "*batch heads poles rotation features value"]
+  mass_rest: Float[Array, "*batch heads poles features"]  # what it rounds off
+  mean: Float[Array, "*batch heads poles rotation features value"]
   position: Float[Array, "*batch coords"]  # of the last token
 
 
@@ -67,9 +69,43 @@ def empty(
   return StreamState(
     log_max=jnp.full((*shape, num_features), NEGATIVE, dtype),
     mass=jnp.zeros((*shape, num_features), dtype),
-    sums=jnp.zeros((*shape, rotation, num_features, value_dim), dtype),
+    mass_rest=jnp.zeros((*shape, num_features), dtype),
+    mean=jnp.zeros((*shape, rotation, num_features, value_dim), dtype),
     position=jnp.zeros((*position_batch, encoding.coord_dim), dtype),
   )
+
+
+def _lowered(state: StreamState, fade: Array) -> Array:
+  """Return a reference that follows the decaying mass in whole units.
+
+  Subtracting a small decay from the maximum at each step would round it to
+  the maximum's last bit, and the rates with it. So the mass decays, and once
+  it has lost a factor e, the reference takes it over.
+  """
+  mass = jnp.maximum(jax.lax.stop_gradient(state.mass), 0.1)
+  return state.log_max - jnp.floor(-jnp.log(mass) - fade).clip(0.0)
+
+
+def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+  """Return a + b and what rounding took from it (Knuth)."""
+  total = a + b
+  part = total - a
+  return total, jax.lax.stop_gradient((a - (total - part)) + (b - part))
+
+
+def _grown(
+  state: StreamState, loss: Array, written: Array
+) -> tuple[Array, Array]:
+  """Return (1 + loss) mass + written, in two floats.
+
+  One float stands still: a mass of 1e4 that gains 1 and loses 1e-4 of itself
+  stops short of its limit, and one of 1e6 can't gain 0.02.
+  """
+  rest = state.mass_rest + loss * state.mass_rest
+  mass, rounding = _two_sum(state.mass, loss * state.mass)
+  rest = rest + rounding
+  mass, rounding = _two_sum(mass, written)
+  return _two_sum(mass, rest + rounding)
 
 
 def _before_length(x: Array) -> Array:
@@ -100,9 +136,11 @@ def absorb(
   """
   last = positions[..., -1, :].astype(state.position.dtype)
   old_max, logs = state.log_max, log_k[..., None, :, :]
+  fade_old = 0.0
   if poles is not None and damped:
     # Neighbouring positions: the difference is exact in float32.
-    old_max = old_max + poles.log_decay(last - state.position)[..., None]
+    fade_old = poles.log_decay(last - state.position)[..., None]
+    old_max = _lowered(state, fade_old)
     if positions.shape[-2] > 1:
       fade = poles.log_decay(positions[..., -1:, :] - positions)
       logs = logs + jnp.moveaxis(fade, -3, -1)[..., None]
@@ -111,18 +149,23 @@ def absorb(
     logs = jnp.where(keep, logs, NEGATIVE)
   newest = jnp.max(logs, axis=-2)
   log_max = jax.lax.stop_gradient(jnp.maximum(old_max, newest))
-  old_share = jnp.exp(old_max - log_max)
+  loss = jnp.expm1((state.log_max - log_max) + fade_old)
   write = jnp.exp(logs - log_max[..., None, :])
   if valid is not None:
     write = jnp.where(keep, write, 0.0)
-  mass = old_share * state.mass + jnp.sum(write, axis=-2)
+  written = jnp.sum(write, axis=-2)
+  mass, mass_rest = _grown(state, loss, written)
+  # Shares of the new mass: mean' = mean + sum_j share_j (v_j - mean).
+  safe = jnp.where(mass > 0, mass, 1.0)
+  share = write / safe[..., None, :]
   if poles is None or poles.frequency is None:
-    new = einsum("...hpnm,...hnv->...hpmv", write, v)[..., None, :, :]
+    new = einsum("...hpnm,...hnv->...hpmv", share, v)[..., None, :, :]
   else:
     _, turn = poles.rotations(positions)
-    new = einsum("...hpnm,...nhpr,...hnv->...hprmv", write, turn, v)
-  sums = old_share[..., None, :, None] * state.sums + new
-  return StreamState(log_max, mass, sums, last)
+    new = einsum("...hpnm,...nhpr,...hnv->...hprmv", share, turn, v)
+  shares = (written / safe)[..., None, :, None]
+  mean = state.mean + (new - shares * state.mean)
+  return StreamState(log_max, mass, mass_rest, mean, last)
 
 
 def read(
@@ -152,13 +195,14 @@ def read(
       scores = scores + _before_length(fade)[..., None]
   top = jnp.max(jax.lax.stop_gradient(scores), axis=(-2, -1))
   weight = jnp.exp(scores - top[..., None, None])
-  total = einsum("...npm,...pm->...n", weight, state.mass)
+  weight = weight * state.mass[..., None, :, :]
+  total = jnp.sum(weight, axis=(-2, -1))
   if poles is None:
-    sums = state.sums[..., 0, 0, :, :]
-    value = einsum("...nm,...mv->...nv", weight[..., 0, :], sums)
+    mean = state.mean[..., 0, 0, :, :]
+    value = einsum("...nm,...mv->...nv", weight[..., 0, :], mean)
   else:
     turn, _ = poles.rotations(positions)
-    value = einsum("...hnpm,...nhpr,...hprmv->...hnv", weight, turn, state.sums)
+    value = einsum("...hnpm,...nhpr,...hprmv->...hnv", weight, turn, state.mean)
   return Partial(top, total, value)
 
 
