@@ -57,8 +57,12 @@ class LeafLayout:
     ]
 
   def collect(self, sums):
-    totals = [jax.tree.map(jnp.sum, part) for part in sums]
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *totals)
+    structure = jax.tree.structure(sums[0])
+    rows = [jnp.stack(jax.tree.leaves(_sum_rows(part))) for part in sums]
+    totals = jnp.stack(
+      [jnp.sum(x, axis=tuple(range(1, x.ndim))) for x in rows], axis=1
+    )
+    return jax.tree.unflatten(structure, list(totals))
 
 
 class FlatLayout:
@@ -112,9 +116,37 @@ class FlatLayout:
 
   def collect(self, sums):
     (part,) = sums
-    leaves, structure = jax.tree.flatten(part)
-    blocks = jnp.stack([jnp.sum(x, axis=-1) for x in leaves], axis=-1)
-    totals = self._membership @ blocks
+    leaves, structure = jax.tree.flatten(_sum_rows(part))
+    totals = self._membership @ jnp.stack(leaves, axis=-1)
     return jax.tree.unflatten(
       structure, [totals[:, i] for i in range(len(leaves))]
     )
+
+
+def _sum_rows(tree):
+  """Sums arrays of one shape over their last axis, all in one pass.
+
+  As separate sums, XLA would compute what they have in common again for
+  each of them.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  if not leaves[0].ndim:
+    return tree
+  return jax.tree.unflatten(structure, _sum_last(*leaves))
+
+
+@jax.custom_jvp
+def _sum_last(*arrays):
+  zeros = tuple(jnp.zeros([], x.dtype) for x in arrays)
+  return jax.lax.reduce(
+    arrays,
+    zeros,
+    lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)),
+    (arrays[0].ndim - 1,),
+  )
+
+
+@_sum_last.defjvp
+def _sum_last_jvp(primals, tangents):
+  # Linear, and written so that it can be transposed.
+  return _sum_last(*primals), tuple(jnp.sum(t, axis=-1) for t in tangents)

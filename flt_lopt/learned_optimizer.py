@@ -1,6 +1,7 @@
 """The learned optimizer: its meta-parameters, and what can be made of them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -39,22 +40,7 @@ class LearnedOptimizer:
       key: typed PRNG key; it sets the hidden weights of the networks, whose
         last layers are zero.
     """
-    direction_key, controller_key = jax.random.split(key)
-    theta = {
-      "memory": memory.init(self.spectrum),
-      "direction": direction.init(
-        direction_key, memory.num_reads(self.spectrum), self.config.hidden_units
-      ),
-      "step": {
-        "log_rate": jnp.zeros([], jnp.float32),
-        "exponents": jnp.zeros(2, jnp.float32),
-      },
-    }
-    if self.config.controller != "off":
-      theta["controller"] = controller.init(
-        self.config, memory.num_modes(self.spectrum), controller_key
-      )
-    return theta
+    return _init(self.config, key)
 
   def transform(
     self,
@@ -117,6 +103,27 @@ class LearnedOptimizer:
     made with; the others are the modes themselves at unit mass.
     """
     return memory.kernels(self.spectrum, theta["memory"], lags)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(config: OptimizerConfig, key):
+  spectrum = memory.make_spectrum(config.memory, config.memory_floats)
+  direction_key, controller_key = jax.random.split(key)
+  theta = {
+    "memory": memory.init(spectrum),
+    "direction": direction.init(
+      direction_key, memory.num_reads(spectrum), config.hidden_units
+    ),
+    "step": {
+      "log_rate": jnp.zeros([], jnp.float32),
+      "exponents": jnp.zeros(2, jnp.float32),
+    },
+  }
+  if config.controller != "off":
+    theta["controller"] = controller.init(
+      config, memory.num_modes(spectrum), controller_key
+    )
+  return theta
 
 
 def reference_schedule(num_steps: int | None) -> optax.Schedule:
