@@ -12,14 +12,19 @@ from tasks.base import (
   TaskFamily,
   single_task_to_family,
 )
+from tasks.listing import TaskRow, list_tasks
 from tasks.suites import Suite, get_suite, list_suites
+from tasks.user import load_user_task
 
 __all__ = [
   "Suite",
   "Task",
   "TaskFamily",
+  "TaskRow",
   "get_suite",
   "list_suites",
+  "list_tasks",
+  "load_user_task",
   "registry",
   "single_task_to_family",
 ]

@@ -5,14 +5,17 @@ neither examples nor models: this is checked whenever a suite is built, by
 data source and part, and by architecture. What an optimizer is said to do
 on held-out tasks is therefore about data and models that it never saw.
 
-Main names: `get_suite`, `list_suites`, `register_suite`, `Suite`.
+Main names: `get_suite`, `list_suites`, `register_suite`, `Suite`. The suites
+themselves are in `tasks.suite_members`.
 """
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from tasks import names, registry
+from tasks import augment as augment_lib
+from tasks import names
 from tasks.base import Task, TaskFamily
 
 Problems = Iterable[Any]  # Tasks or families.
@@ -23,7 +26,7 @@ class Suite(NamedTuple):
 
   Attributes:
     name: Name of the suite.
-    train: Families to meta-train on.
+    train: Families to meta-train on; none in suites for evaluation.
     validation: Tasks for choosing between checkpoints.
     held_out: Tasks for reporting.
   """
@@ -34,13 +37,17 @@ class Suite(NamedTuple):
   held_out: tuple[Task, ...]
 
 
-_SUITES: dict[str, Callable[[], Suite]] = {}
+Builder = Callable[[str | None], Suite]
+_SUITES: dict[str, Builder] = {}
 
 
-def register_suite(name: str) -> Callable[[Callable], Callable]:
-  """Returns a decorator that registers a function that builds a suite."""
+def register_suite(name: str) -> Callable[[Builder], Builder]:
+  """Returns a decorator that registers a function that builds a suite.
 
-  def decorate(build: Callable[[], Suite]) -> Callable[[], Suite]:
+  The function takes the folder of the user's data files, or `None`.
+  """
+
+  def decorate(build: Builder) -> Builder:
     if name in _SUITES:
       raise ValueError(f"The suite {name!r} is registered twice.")
     _SUITES[name] = build
@@ -49,16 +56,28 @@ def register_suite(name: str) -> Callable[[Callable], Callable]:
   return decorate
 
 
+def _import_members() -> None:
+  importlib.import_module("tasks.suite_members")
+
+
 def list_suites() -> tuple[str, ...]:
   """Returns the names of all suites."""
+  _import_members()
   return tuple(sorted(_SUITES))
 
 
-def get_suite(name: str) -> Suite:
+def get_suite(
+  name: str,
+  *,
+  data_dir: str | None = None,
+  augment: Iterable[str | augment_lib.Augmentation] = (),
+) -> Suite:
   """Builds a suite and checks that its three sets are disjoint.
 
   Args:
     name: Name of the suite, see `list_suites`.
+    data_dir: Folder of files, for suites that use them where there are some.
+    augment: Augmentations of the training families, see `tasks.augment`.
 
   Returns:
     The suite. No data is read before its tasks are used.
@@ -66,11 +85,13 @@ def get_suite(name: str) -> Suite:
   Raises:
     ValueError: For an unknown name, or sets that are not disjoint.
   """
+  _import_members()
   if name not in _SUITES:
     raise names.unknown_name("suite", name, _SUITES)
-  suite = _SUITES[name]()
+  suite = _SUITES[name](data_dir)
   check_disjoint(suite)
-  return suite
+  train = (augment_lib.augment(family, *augment) for family in suite.train)
+  return suite._replace(train=tuple(train))
 
 
 def check_disjoint(suite: Suite) -> None:
@@ -96,17 +117,3 @@ def _data(problems: Problems) -> set[tuple[str, str]]:
 
 def _models(problems: Problems) -> set[str]:
   return {problem.architecture for problem in problems}
-
-
-@register_suite("quick")
-def quick() -> Suite:
-  """Digits and small MLPs: learns something visible within a minute."""
-  return Suite(
-    name="quick",
-    train=(
-      registry.family("mlp_digits_32", init_scale=(0.5, 2.0)),
-      registry.family("mlp_digits_16_tanh", init_scale=(0.5, 2.0)),
-    ),
-    validation=(registry.task("mlp_digits_64_64", "validation"),),
-    held_out=(registry.task("mlp_digits_48", "held_out"),),
-  )

@@ -124,8 +124,13 @@ class Transformer:
     if self.attention == SOFTMAX:
       out = softmax_attention(query, key, value, is_causal=self.is_causal)
     else:
+      # Feature sums and transforms want float32 whatever the parameters are.
+      encoding, query, key, value = jax.tree.map(
+        lambda z: z.astype(jnp.float32),
+        (block["encoding"], query, key, value),
+      )
       out = attention_lib.attend(
-        block["encoding"],
+        encoding,
         query,
         key,
         value,

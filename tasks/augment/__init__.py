@@ -12,6 +12,7 @@ from tasks import names
 from tasks.augment.base import Augmentation, AugmentedFamily, WrappedTask
 from tasks.augment.batches import EffectiveBatchSize, LabelNoise
 from tasks.augment.delay import DelayGradient
+from tasks.augment.evolution import EvolutionGradient
 from tasks.augment.gradients import CastGradient, NoisyGradient
 from tasks.augment.loss_scale import ScaleLoss
 from tasks.augment.mixture import MixtureFamily
@@ -36,6 +37,7 @@ AUGMENTATIONS: Mapping[str, Callable[[], Augmentation]] = {
   "float16_gradient": lambda: CastGradient("float16"),
   "noisy_gradient": NoisyGradient,
   "delayed_gradient": DelayGradient,
+  "evolution_gradient": EvolutionGradient,
   "subspace": Subspace,
 }
 
@@ -75,6 +77,7 @@ __all__ = [
   "ClipLoss",
   "DelayGradient",
   "EffectiveBatchSize",
+  "EvolutionGradient",
   "LabelNoise",
   "MixtureFamily",
   "NoisyGradient",

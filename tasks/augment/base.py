@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tasks import layers
 from tasks.base import (
   Aux,
   Batch,
@@ -131,10 +132,7 @@ def log_uniform(
   key: PRNGKeyArray, low: float, high: float, shape: tuple[int, ...] = ()
 ) -> Float[Array, "*shape"]:
   """Samples numbers whose logarithms are uniform between two bounds."""
-  uniform = jax.random.uniform(
-    key, shape, minval=math.log(low), maxval=math.log(high)
-  )
-  return jnp.exp(uniform)
+  return jnp.exp(layers.uniform(key, shape, math.log(low), math.log(high)))
 
 
 def check_range(name: str, bounds: tuple[float, float]) -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import names
+from tasks import layers, names
 from tasks.augment.base import (
   Augmentation,
   WrappedTask,
@@ -136,5 +136,5 @@ def _noisy(
   gradient: Float[Array, "..."], key: PRNGKeyArray, level: Float[Array, ""]
 ) -> Float[Array, "..."]:
   scale = level * jnp.sqrt(jnp.mean(gradient.astype(jnp.float32) ** 2))
-  noise = scale * jax.random.normal(key, gradient.shape)
+  noise = scale * layers.normal(key, gradient.shape)
   return gradient + noise.astype(gradient.dtype)

@@ -19,7 +19,7 @@ from tasks.data.base import ArrayData, index_splits
 from tasks.data.cifar import read_cifar
 from tasks.data.idx import read_idx
 from tasks.data.sources import register
-from tasks.data.tokens import TokenData
+from tasks.data.tokens import TokenData, byte_data
 
 # Data is a constant of the compiled program: more would slow compilation.
 MAX_SPLIT_BYTES = 16 << 20
@@ -169,7 +169,7 @@ def text_file(part: str, data_dir: str | None = None) -> TokenData:
   if not paths:
     raise FileNotFoundError(f"{path} has no .txt files.")
   text = b"\n".join(p.read_bytes() for p in paths)[:MAX_SPLIT_BYTES]
-  return TokenData("text_file", part, np.frombuffer(text, np.uint8), 256)
+  return byte_data("text_file", part, text)
 
 
 for _name in ("mnist", "fashion_mnist"):

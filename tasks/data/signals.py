@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from tasks import layers
 from tasks.data.generated import choices, register_generator
 
 _TEACHER_INPUTS, _TEACHER_HIDDEN, _CLASSES = 32, 64, 10
@@ -33,7 +34,7 @@ def teacher(key: PRNGKeyArray, seed: int, batch_size: int) -> dict[str, Array]:
   w1 = chosen.normal(size=(_TEACHER_INPUTS, _TEACHER_HIDDEN))
   w2 = chosen.normal(size=(_TEACHER_HIDDEN, _CLASSES))
   w1, w2 = w1.astype(np.float32), w2.astype(np.float32)
-  x = jax.random.normal(key, (batch_size, _TEACHER_INPUTS))
+  x = layers.normal(key, (batch_size, _TEACHER_INPUTS))
   hidden = jnp.tanh(x @ w1 / math.sqrt(_TEACHER_INPUTS))
   return {"x": x, "label": jnp.argmax(hidden @ w2, -1).astype(jnp.int32)}
 
@@ -90,8 +91,8 @@ def _draw(
   """Draws all of a batch's random numbers in two calls."""
   uniform_key, normal_key = jax.random.split(key)
   return (
-    jax.random.uniform(uniform_key, uniform),
-    jax.random.normal(normal_key, normal),
+    layers.uniform(uniform_key, uniform),
+    layers.normal(normal_key, normal),
   )
 
 

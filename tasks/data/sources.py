@@ -22,6 +22,7 @@ _MODULES = (
   "published",
   "signals",
   "sprites",
+  "molecules",
   "languages",
 )
 _LOADERS: dict[str, Loader] = {}

@@ -12,12 +12,8 @@ import functools
 import importlib.util
 import pathlib
 
-import numpy as np
-
-from tasks.data import bpe
-from tasks.data.base import range_splits
+from tasks.data import bpe, tokens
 from tasks.data.sources import register
-from tasks.data.tokens import TokenData
 
 # Long-lived modules of readable code, in fixed order.
 _MODULES = (
@@ -125,21 +121,29 @@ _TEXTS = {"python_topics": topics, "python_source": source}
 
 
 @functools.cache
-def _encoded(name: str) -> tuple[np.ndarray, int]:
-  text = _TEXTS[name]()
-  begin, end = range_splits(len(text), "meta_train")["train"]
-  merges = bpe.train(text[begin:end][:_BPE_BYTES], _BPE_VOCABULARY)
-  return bpe.encode(text, merges), 256 + len(merges)
+def _merges(name: str) -> list[tuple[int, int]]:
+  text = tokens.cut(_TEXTS[name](), "meta_train")["train"]
+  return bpe.train(text[:_BPE_BYTES], _BPE_VOCABULARY)
 
 
-def _bytes(name: str, part: str, data_dir: str | None = None) -> TokenData:
+def _bytes(
+  name: str, part: str, data_dir: str | None = None
+) -> tokens.TokenData:
   del data_dir
-  return TokenData(name, part, np.frombuffer(_TEXTS[name](), np.uint8), 256)
+  return tokens.byte_data(name, part, _TEXTS[name]())
 
 
-def _pairs(name: str, part: str, data_dir: str | None = None) -> TokenData:
+def _pairs(
+  name: str, part: str, data_dir: str | None = None
+) -> tokens.TokenData:
   del data_dir
-  return TokenData(f"{name}_bpe", part, *_encoded(name))
+  merges = _merges(name)
+  # Cut before encoding: both forms of a text have the same parts.
+  splits = {
+    split: bpe.encode(piece, merges)
+    for split, piece in tokens.cut(_TEXTS[name](), part).items()
+  }
+  return tokens.TokenData(f"{name}_bpe", part, splits, 256 + len(merges))
 
 
 for _name in _TEXTS:

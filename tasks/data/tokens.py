@@ -3,8 +3,10 @@
 Parts and splits are contiguous stretches, so that no held-out window
 overlaps a training window.
 
-Main names: `TokenData`.
+Main names: `TokenData`, `byte_data`, `cut`.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -23,25 +25,27 @@ class TokenData(SequenceData):
   Args:
     name: Name of the source.
     part: One of `tasks.data.PARTS`.
-    tokens: The whole sequence, as integers below `vocab_size`.
+    splits: For each split its tokens, as integers below `vocab_size`.
     vocab_size: Number of different tokens.
   """
 
-  def __init__(self, name: str, part: str, tokens: np.ndarray, vocab_size: int):
+  def __init__(
+    self,
+    name: str,
+    part: str,
+    splits: Mapping[str, np.ndarray],
+    vocab_size: int,
+  ):
     self.name = name
     self.part = part
     self._vocab_size = vocab_size
-    narrow = tokens.astype(np.uint8 if vocab_size <= 256 else np.uint16)
-    self._splits = {
-      split: narrow[begin:end]
-      for split, (begin, end) in range_splits(len(tokens), part).items()
-    }
+    dtype = np.uint8 if vocab_size <= 256 else np.uint16
+    self._splits = {split: t.astype(dtype) for split, t in splits.items()}
     shortest = min(len(t) for t in self._splits.values())
     if shortest <= WINDOW:
       raise ValueError(
-        f"The text {name!r} of {len(tokens)} tokens leaves {shortest} for one"
-        f" split of part {part!r}; give a text of at least"
-        f" {WINDOW * 50} tokens."
+        f"The text {name!r} is too short: one split of part {part!r} has"
+        f" {shortest} tokens; give a text of at least {WINDOW * 50} tokens."
       )
 
   def sample(
@@ -71,3 +75,20 @@ class TokenData(SequenceData):
 
   def __len__(self) -> int:
     return len(self._splits["train"])
+
+
+def cut(text: bytes, part: str) -> dict[str, bytes]:
+  """Cuts a text into the contiguous splits of a part."""
+  return {
+    split: text[begin:end]
+    for split, (begin, end) in range_splits(len(text), part).items()
+  }
+
+
+def byte_data(name: str, part: str, text: bytes) -> TokenData:
+  """Makes a data set whose tokens are bytes."""
+  splits = {
+    split: np.frombuffer(piece, np.uint8)
+    for split, piece in cut(text, part).items()
+  }
+  return TokenData(name, part, splits, 256)

@@ -61,7 +61,7 @@ class FlowFamily(ZooFamily):
     pixels = batch["image"].reshape(batch["image"].shape[0], -1)
     size = pixels.shape[-1]
     half = size // 2
-    noise = jax.random.uniform(key, pixels.shape)
+    noise = layers.uniform(key, pixels.shape)
     x = 2 * (pixels + self.noise * noise) / (1 + self.noise) - 1
     log_volume = jnp.zeros(x.shape[:1])
     for i in range(self.num_couplings):

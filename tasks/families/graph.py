@@ -68,7 +68,7 @@ class GraphFamily(ZooFamily):
     label = jax.random.randint(keys[0], shape, 0, self.num_communities)
     is_same = label[:, :, None] == label[:, None, :]
     chance = jnp.where(is_same, self.inside, self.across)
-    draw = jax.random.uniform(keys[1], (*shape, self.num_nodes))
+    draw = layers.uniform(keys[1], (*shape, self.num_nodes))
     upper = jnp.triu((draw < chance).astype(jnp.float32), 1)
     return {
       "edges": upper + jnp.swapaxes(upper, 1, 2),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from tasks import registry
+from tasks import layers, registry
 from tasks.base import Batch, Config, Params, Scalar
 from tasks.data.base import random_rows
 from tasks.families.base import ZooFamily
@@ -47,9 +47,9 @@ class MatrixFactorizationFamily(ZooFamily):
   def sample(self, key: PRNGKeyArray) -> Config:
     keys = jax.random.split(self.part_key(key), 4)
     shape = (self.num_rows, self.num_columns)
-    left = jax.random.normal(keys[0], (self.num_rows, self.true_rank))
-    right = jax.random.normal(keys[1], (self.num_columns, self.true_rank))
-    noise = 0.1 * jax.random.normal(keys[2], shape)
+    left = layers.normal(keys[0], (self.num_rows, self.true_rank))
+    right = layers.normal(keys[1], (self.num_columns, self.true_rank))
+    noise = 0.1 * layers.normal(keys[2], shape)
     return {
       "matrix": left @ right.T / self.true_rank**0.5 + noise,
       "is_observed": jax.random.bernoulli(keys[3], 0.5, shape),
@@ -59,7 +59,7 @@ class MatrixFactorizationFamily(ZooFamily):
     del cfg
     keys = jax.random.split(key, self.depth)
     scale = self.init / self.rank**0.5
-    normal = lambda k, *shape: scale * jax.random.normal(k, shape)  # noqa: E731
+    normal = lambda k, *shape: scale * layers.normal(k, shape)  # noqa: E731
     params = {
       "left": normal(keys[0], self.num_rows, self.rank),
       "right": normal(keys[1], self.num_columns, self.rank),

@@ -122,7 +122,7 @@ _register("mlp_signals_32", "signals", 32)
 _register("mlp_signals_50_50_silu", "signals", 50, 50, activation="silu")
 _register("mlp_sprites8_32", "sprites@8", 32)
 _register("mlp_sprites8_48_48_tanh", "sprites@8", 48, 48, activation="tanh")
-_register("mlp_tones_64_64", "tones", 64, 64)
+_register("mlp_tones_56_56", "tones", 56, 56)
 _register("mlp_teacher_32", "teacher", 32, field="x")
 _register(
   "mlp_teacher_24_24_elu", "teacher", 24, 24, field="x", activation="elu"

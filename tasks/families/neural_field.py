@@ -74,7 +74,7 @@ class NeuralFieldFamily(ZooFamily):
       (which, corner[0], corner[1], 0),
       (1, self.crop, self.crop, 3),
     )
-    normal = jax.random.normal(keys[2], (2, _NUM_FEATURES))
+    normal = layers.normal(keys[2], (2, _NUM_FEATURES))
     return {
       "pixels": pixels.reshape(-1, 3).astype(jnp.float32) / 127.5 - 1,
       "frequencies": self.bandwidth * normal,

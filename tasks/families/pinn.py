@@ -114,7 +114,7 @@ class PINNFamily(ZooFamily):
 
   def sample_batch(self, cfg: Config, key: PRNGKeyArray, split: str) -> Batch:
     del cfg, split  # Points never repeat, so that there is but one split.
-    unit = jax.random.uniform(key, (self.batch_size, 2))
+    unit = layers.uniform(key, (self.batch_size, 2))
     if not EQUATIONS[self.equation].has_time:
       return {"points": 2 * unit - 1}
     return {"points": jnp.stack([2 * unit[:, 0] - 1, unit[:, 1]], axis=-1)}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import registry
+from tasks import layers, registry
 from tasks.augment.base import log_uniform
 from tasks.base import Batch, Config, Params, Scalar
 from tasks.families.base import ZooFamily
@@ -40,7 +40,7 @@ class QuadraticFamily(ZooFamily):
 
   def sample(self, key: PRNGKeyArray) -> Config:
     keys = jax.random.split(self.part_key(key), 3)
-    reflections = jax.random.normal(keys[1], (3, self.dimension))
+    reflections = layers.normal(keys[1], (3, self.dimension))
     norms = jnp.linalg.norm(reflections, axis=-1, keepdims=True)
     return {
       "curvature": log_uniform(

@@ -61,7 +61,7 @@ class VAEFamily(ZooFamily):
     mean, log_variance = jnp.split(posterior, 2, axis=-1)
     # A wild step of the optimizer shall cost much, but not overflow.
     log_variance = 10 * jnp.tanh(log_variance / 10)
-    noise = jax.random.normal(key, mean.shape)
+    noise = layers.normal(key, mean.shape)
     z = mean + jnp.exp(0.5 * log_variance) * noise
     out = layers.dense(
       params["likelihood"], activation(layers.dense(params["decoder"], z))
