@@ -5,7 +5,8 @@ import os
 
 import optax
 
-from flt_lopt import transform, weights as weights_lib
+from flt_lopt import transform
+from flt_lopt import weights as weights_lib
 from flt_lopt.learned_optimizer import LearnedOptimizer
 
 #: The weights that `flt` uses unless told otherwise.

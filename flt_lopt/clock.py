@@ -31,7 +31,7 @@ class Clock(NamedTuple):
     num_steps: the length T of the run in steps, 0 where it is not known.
   """
 
-  count: Int[Array, ""]
+  count: Int[Array, ""]  # type: ignore[assignment]
   num_steps: Float[Array, ""]
 
 

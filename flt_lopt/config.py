@@ -1,4 +1,4 @@
-"""The configuration of a learned optimizer: plain data, stored with its weights.
+"""The configuration of a learned optimizer: plain data beside its weights.
 
 Everything that changes the shape or the meaning of `theta` is here, and
 nothing else: knobs of one training run (`num_steps`, `learning_rate`,

@@ -62,7 +62,9 @@ def _network(num_features: int, hidden: int):
     w1, b1, wz, w2, b2 = _declare(num_features, hidden)
     bias = b1 + clock_features @ wz
     return Weights(
-      first=tuple(tuple(w1[i, j] for j in range(hidden)) for i in range(len(w1))),
+      first=tuple(
+        tuple(w1[i, j] for j in range(hidden)) for i in range(len(w1))
+      ),
       bias=tuple(bias[j] for j in range(hidden)),
       last=tuple(w2[j] for j in range(hidden)),
       offset=b2,

@@ -14,7 +14,7 @@ from flt_lopt.layout import FlatLayout
 class FlatState(NamedTuple):
   """State of a run; the counterpart of `flt_lopt.transform.FltState`."""
 
-  count: Int[Array, ""]
+  count: Int[Array, ""]  # type: ignore[assignment]
   modes: tuple[Float[Array, "blocks lanes"], ...]
   tensors: kernel.TensorState
 

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from flt_lopt import clock as clock_lib
-from flt_lopt import direction, memory, tokens
 from flt_lopt import controller as controller_lib
+from flt_lopt import direction, memory, tokens
 from flt_lopt.config import OptimizerConfig
 
 TINY = 1e-30
@@ -218,9 +218,7 @@ def direct(
     sine=shared.sine,
     read=shared.read,
   )
-  modes, reads, second = memory.advance(
-    spectrum, modes, gradient, coefficients
-  )
+  modes, reads, second = memory.advance(spectrum, modes, gradient, coefficients)
   root = jnp.sqrt(second)
   inverse = 1.0 / (root + scalars.epsilon)
   reads = [read * inverse for read in reads]

@@ -53,7 +53,8 @@ class LeafLayout:
 
   def expand(self, scalars):
     return [
-      jax.tree.map(lambda x: x[i], scalars) for i in range(len(self.tensors))
+      jax.tree.map(lambda x, i=i: x[i], scalars)
+      for i in range(len(self.tensors))
     ]
 
   def collect(self, sums):
@@ -81,9 +82,7 @@ class FlatLayout:
   @property
   def mask(self) -> Float[Array, "blocks lanes"]:
     """1 at the places of parameters and 0 at the padding."""
-    return self.flatten(
-      [jnp.ones(t.shape, jnp.float32) for t in self.tensors]
-    )
+    return self.flatten([jnp.ones(t.shape, jnp.float32) for t in self.tensors])
 
   def flatten(self, leaves) -> Float[Array, "blocks lanes"]:
     """Packs the tensors, in order, into one array."""

@@ -4,7 +4,8 @@ It is causal linear attention over the gradients v_1 .. v_t in mask mode with
 unit content, whose relative positional encoding h is a sum of damped
 exponentials (the Fourier transform of a mixture of Lorentzian lines):
 
-    y_t = sum_j h(t - j) v_j,    h(d) = sum_k c_k exp(-alpha_k d) cos(2 pi xi_k d).
+    y_t = sum_j h(t - j) v_j,
+    h(d) = sum_k c_k exp(-alpha_k d) cos(2 pi xi_k d).
 
 Its exact recurrence needs one float per real mode and two per complex one,
 
@@ -142,9 +143,7 @@ def frequencies(spectrum: Spectrum, theta) -> Float[Array, "gradient_modes"]:
   return jnp.clip(moved, 0.0, 0.5)
 
 
-def phases(
-  spectrum: Spectrum, theta, count
-) -> Float[Array, "gradient_modes"]:
+def phases(spectrum: Spectrum, theta, count) -> Float[Array, "gradient_modes"]:
   """Returns xi * count modulo 1 of the gradient's modes, exactly."""
   frequency = frequencies(spectrum, theta)[None, :, None]
   return numerics.phase(frequency, count[None])[0]

@@ -25,7 +25,7 @@ class FltState(NamedTuple):
     tensors: a few numbers per parameter tensor, leaves of [tensors, ...].
   """
 
-  count: Int[Array, ""]
+  count: Int[Array, ""]  # type: ignore[assignment]
   modes: tuple[Any, ...]
   tensors: kernel.TensorState
 
@@ -135,6 +135,7 @@ def scale_by_learned(
         "params is None, but a learned optimizer needs the parameters; call "
         "update(grads, state, params)."
       )
+    structure: Any
     p_leaves, structure = jax.tree.flatten(params)
     if not p_leaves:
       count = optax.safe_increment(state.count)
@@ -172,7 +173,9 @@ def scale_by_schedule_of(
   """
 
   def update(updates, state, params=None, **extra_args):
-    rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+    rate = (
+      learning_rate(state.count) if callable(learning_rate) else learning_rate
+    )
     updates, new_state = inner.update(updates, state, params, **extra_args)
     return jax.tree.map(
       lambda u: u * jnp.asarray(-rate).astype(u.dtype), updates

@@ -10,7 +10,6 @@ import sys
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -67,7 +66,7 @@ def train(
   """
   start, _ = ravel_pytree(parts.theta)
   outer_step, state = folder.restore(parts.loop.init(start))
-  state = jax.device_put(state, parts.loop.shardings)
+  state = parts.loop.place(state)
   pending: list[StepMetrics] = []
   since_s = time.monotonic()
   with Progress(

@@ -94,15 +94,10 @@ class OuterLoop:
       devices=devices,
     )
     by_task, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    self.shardings = OuterState(
-      outer_step=NamedSharding(self._mesh, everywhere),
-      theta=NamedSharding(self._mesh, everywhere),
-      average=NamedSharding(self._mesh, everywhere),
-      optimizer=NamedSharding(self._mesh, everywhere),
-      tasks=NamedSharding(self._mesh, by_task),
-    )
+    self._everywhere = NamedSharding(self._mesh, everywhere)
+    self._by_task = NamedSharding(self._mesh, by_task)
     self._numbers = jax.device_put(
-      np.arange(num_tasks, dtype=np.int32), self.shardings.tasks
+      np.arange(num_tasks, dtype=np.int32), self._by_task
     )
     self._start = jax.jit(
       jax.shard_map(
@@ -125,25 +120,31 @@ class OuterLoop:
     )
     self._apply = jax.jit(
       self._apply_gradient,
-      donate_argnums=(0, 1, 2, 3),
-      out_shardings=self.shardings.theta,
+      donate_argnums=0,
+      out_shardings=self._everywhere,
     )
 
-  def init(self, theta: Float[np.ndarray, "theta"]) -> OuterState:
+  def init(self, theta: Float[Array, "theta"]) -> OuterState:
     """Returns the state before the first outer step.
 
     Args:
       theta: flat meta-parameters to start from.
     """
-    theta = np.asarray(theta)
-    everywhere = (
-      np.zeros([], np.int32),
-      theta,
-      theta,
-      jax.device_get(self._optimizer.init(jnp.asarray(theta))),
+    return self.place(
+      OuterState(
+        outer_step=jnp.zeros([], jnp.int32),
+        theta=theta,
+        average=jnp.array(theta),  # A copy, since both are overwritten.
+        optimizer=self._optimizer.init(theta),
+        tasks=self._start(self._numbers),
+      )
     )
-    everywhere = jax.device_put(everywhere, self.shardings.theta)
-    return OuterState(*everywhere, tasks=self._start(self._numbers))
+
+  def place(self, state: OuterState) -> OuterState:
+    """Puts a state where `step` wants it: task states by task."""
+    spread = jax.device_put(state._replace(tasks=()), self._everywhere)
+    tasks = jax.device_put(state.tasks, self._by_task)
+    return spread._replace(tasks=tasks)
 
   def step(self, state: OuterState) -> tuple[OuterState, StepMetrics]:
     """Takes one outer step; the given state is used up.
@@ -156,16 +157,14 @@ class OuterLoop:
     )
     shares = jax.device_get(estimates)
     mean = jax.tree.map(lambda x: np.mean(x, axis=0, dtype=x.dtype), shares)
-    gradient = jax.device_put(mean.gradient, self.shardings.theta)
-    everywhere = self._apply(
-      state.outer_step, state.theta, state.average, state.optimizer, gradient
-    )
+    gradient = jax.device_put(mean.gradient, self._everywhere)
+    spread = self._apply(state._replace(tasks=()), gradient)
     metrics = StepMetrics(
       meta_loss=float(mean.loss),
       diverged_fraction=float(mean.diverged),
       grad_norm=float(np.linalg.norm(mean.gradient)),
     )
-    return OuterState(*everywhere, tasks=tasks), metrics
+    return spread._replace(tasks=tasks), metrics
 
   def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)
@@ -195,10 +194,12 @@ class OuterLoop:
     share = jax.tree.map(lambda *xs: sum(xs)[None] / len(xs), *estimates)
     return tuple(states), share
 
-  def _apply_gradient(self, outer_step, theta, average, optimizer, gradient):
-    updates, optimizer = self._optimizer.update(gradient, optimizer, theta)
-    theta = optax.apply_updates(theta, updates)
-    average = optax.incremental_update(
-      theta, average, 1.0 - self._theta_average
+  def _apply_gradient(self, state: OuterState, gradient) -> OuterState:
+    updates, optimizer = self._optimizer.update(
+      gradient, state.optimizer, state.theta
     )
-    return outer_step + 1, theta, average, optimizer
+    theta = optax.apply_updates(state.theta, updates)
+    average = optax.incremental_update(
+      theta, state.average, 1.0 - self._theta_average
+    )
+    return OuterState(state.outer_step + 1, theta, average, optimizer, ())

@@ -169,7 +169,5 @@ def _devices(config: MetaTrainConfig) -> list[jax.Device]:
         f"--num_tasks={config.num_devices}"
       )
     return found
-  count = max(
-    n for n in range(1, len(found) + 1) if config.num_tasks % n == 0
-  )
+  count = max(n for n in range(1, len(found) + 1) if config.num_tasks % n == 0)
   return found[:count]

@@ -164,9 +164,9 @@ class Unroller:
 
     def step(run: Run, step_key):
       params = self._unflatten(run.params)
-      (loss, model_state), gradient = jax.value_and_grad(
-        loss_of, has_aux=True
-      )(params, run.model_state, step_key)
+      (loss, model_state), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        params, run.model_state, step_key
+      )
       updates, optimizer = flat.update(
         self.lopt.config,
         tree,

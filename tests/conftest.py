@@ -2,8 +2,8 @@
 
 They are environment variables, set before jax is imported, so that the
 programs that tests start have them too. Tests compile much and compute
-little, so XLA is told not to optimize, which halves their time. The cache lies in pytest's own cache
-folder; `pytest --cache-clear` empties it.
+little, so XLA is told not to optimize, which halves their time. The cache
+lies in pytest's own cache folder; `pytest --cache-clear` empties it.
 """
 
 import os

@@ -151,12 +151,13 @@ def test_vmap_over_parameters(name):
   grads = jax.tree.map(lambda x: jnp.stack([x, -x]), GRADS)
   states = jax.vmap(tx.init)(stacked)
   many, _ = jax.jit(jax.vmap(tx.update))(grads, states, stacked)
+  update = jax.jit(tx.update)
   for i in range(2):
-    one = jax.tree.map(lambda x: x[i], (grads, stacked))
-    single, _ = tx.update(one[0], tx.init(one[1]), one[1])
-    chex.assert_trees_all_close(
-      jax.tree.map(lambda x: x[i], many), single, rtol=1e-4, atol=1e-8
+    got, grad, params = jax.tree.map(
+      lambda x, i=i: x[i], (many, grads, stacked)
     )
+    single, _ = update(grad, tx.init(params), params)
+    chex.assert_trees_all_close(got, single, rtol=1e-4, atol=1e-8)
 
 
 @variants

@@ -66,9 +66,7 @@ def test_untrained_is_adamw_in_float64():
   with jax.enable_x64(True):
     # optax's epsilon is absolute: 1e-8 next to gradients of 1e-3 is 1e-5.
     lopt = flt_lopt.LearnedOptimizer(
-      flt_lopt.OptimizerConfig(
-        init_learning_rate=1.0, epsilon_mode="absolute"
-      )
+      flt_lopt.OptimizerConfig(init_learning_rate=1.0, epsilon_mode="absolute")
     )
     theta = lopt.init(jax.random.key(0))
     params = {k: np.full(s, 0.3) for k, s in SHAPES.items()}
@@ -102,9 +100,7 @@ def test_flat_and_leaf_layouts_agree(name, floats):
   lopt = flt_lopt.LearnedOptimizer(config)
   theta = perturbed(lopt)
   rng = np.random.default_rng(1)
-  params = {
-    k: rng.normal(size=s).astype(np.float32) for k, s in SHAPES.items()
-  }
+  params = {k: rng.normal(size=s).astype(np.float32) for k, s in SHAPES.items()}
   grads = jax.tree.map(lambda x: x[:50], stream())
   leafwise = raw_updates(lopt.transform(theta, num_steps=50), grads, params)
 
@@ -160,7 +156,7 @@ def test_loss_scale_drops_out():
   grads = jax.tree.map(lambda x: x[:50], stream())
   plain = raw_updates(tx, grads, params)
   for factor, tolerance in ((2.0**12, 0.0), (1e4, 2e-4)):
-    scaled = jax.tree.map(lambda x: x * np.float32(factor), grads)
+    scaled = optax.tree.scale(np.float32(factor), grads)
     other = raw_updates(tx, scaled, params)
     size = float(np.max(np.abs(plain["w"])))
     assert largest_difference(plain, other) <= tolerance * size
@@ -212,7 +208,9 @@ def test_schedule_is_the_one_of_optax():
   for num_steps in (1, 7, 40, None):
     count = (num_steps or 120) + 20
     grads = {"a": np.ones((count, 3), np.float32)}
-    ours = raw_updates(lopt.transform(theta, num_steps=num_steps), grads, params)
+    ours = raw_updates(
+      lopt.transform(theta, num_steps=num_steps), grads, params
+    )
     want = raw_updates(lopt.reference(num_steps=num_steps), grads, params)
     np.testing.assert_allclose(ours["a"], want["a"], rtol=1e-4)
   assert isinstance(lopt.transform(theta), optax.GradientTransformation)

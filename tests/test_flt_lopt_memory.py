@@ -72,7 +72,9 @@ def test_recurrent_equals_dense_attention_with_gates(name, floats):
   times = np.arange(STEPS)
   want = []
   for k in range(modes):
-    envelope = np.exp(np.minimum(log_decay[:, None, k] - log_decay[None, :, k], 0))
+    envelope = np.exp(
+      np.minimum(log_decay[:, None, k] - log_decay[None, :, k], 0)
+    )
     weight = lag * envelope * np.float64(write[None, :, 0, k])
     mass = weight.sum(axis=1)
     if k == modes - 1:
