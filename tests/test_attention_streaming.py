@@ -282,7 +282,8 @@ def test_a_million_repeated_tokens_are_attention_to_one_period():
     )[1]
 
   expected = cases.attend(encoding, {}, q, k, v, form="parallel", causal=False)
-  assert cases.relative(run()[-1], expected[-1]) < 2e-5
+  # The mean of 1e6 values moves by less than its last bits at each step.
+  assert cases.relative(run()[-1], expected[-1]) < 3e-4
 
 
 def test_gradient_through_a_stream():
