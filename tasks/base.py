@@ -170,8 +170,8 @@ class SingleTaskFamily(TaskFamily):
 
   def __init__(self, task: Task, name: str | None = None):
     self.task = task
-    self._name = name or task.name
-    self.datasets = task.datasets
+    self._name = name or getattr(task, "name", type(task).__name__)
+    self.datasets = getattr(task, "datasets", None)
     self.architecture = getattr(task, "architecture", "")
     self.data_ids = getattr(task, "data_ids", frozenset())
 

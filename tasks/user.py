@@ -8,10 +8,28 @@ import os
 import sys
 from typing import Any
 
+from jaxtyping import PRNGKeyArray
+
 from tasks import names
-from tasks.base import Task, TaskFamily, single_task_to_family
+from tasks.base import (
+  Batch,
+  Params,
+  Scalar,
+  Task,
+  TaskFamily,
+  single_task_to_family,
+)
 
 _METHODS = ("init", "loss")
+_ALL_METHODS = (
+  *_METHODS,
+  "init_with_state",
+  "loss_with_state",
+  "loss_and_aux",
+  "loss_with_state_and_aux",
+  "normalizer",
+  "sample_batch",
+)
 
 
 def load_user_task(name: str) -> Task | TaskFamily:
@@ -23,8 +41,8 @@ def load_user_task(name: str) -> Task | TaskFamily:
       Modules in the current folder are found.
 
   Returns:
-    An object with the methods of `Task` or of `TaskFamily`; it need not
-    derive from either.
+    A task or a family. What is found need not derive from either; a task
+    with only some of the methods of `Task` gets the others.
 
   Raises:
     ValueError: If the name has another form, nothing is found, or what is
@@ -49,17 +67,42 @@ def load_user_task(name: str) -> Task | TaskFamily:
       " init(key) and loss(params, key, data) of a task, or sample(key) and"
       " task_fn(cfg) of a family."
     )
+  if _has(made, _METHODS) and not _has(made, _ALL_METHODS):
+    return CompletedTask(made)
   return made
 
 
 def user_family(name: str) -> TaskFamily:
   """Imports a user's task or family and returns it as a family."""
   found: Any = load_user_task(name)
-  return found if _has(found, ("sample", "task_fn")) else _to_family(found)
+  if _has(found, ("sample", "task_fn")):
+    return found
+  return single_task_to_family(found)
 
 
-def _to_family(task: Any) -> TaskFamily:
-  return single_task_to_family(task, getattr(task, "name", None))
+class CompletedTask(Task):
+  """The methods of `Task` for an object that has `init` and `loss`; final."""
+
+  def __init__(self, task: Any):
+    self.task = task
+    self.datasets = getattr(task, "datasets", None)
+
+  @property
+  def name(self) -> str:
+    return getattr(self.task, "name", type(self.task).__name__)
+
+  def init(self, key: PRNGKeyArray) -> Params:
+    return self.task.init(key)
+
+  def loss(self, params: Params, key: PRNGKeyArray, data: Batch) -> Scalar:
+    return self.task.loss(params, key, data)
+
+  def __getattribute__(self, name: str) -> Any:
+    # What the task defines itself comes first.
+    own = object.__getattribute__(self, "__dict__").get("task")
+    if own is not None and not name.startswith("__") and hasattr(own, name):
+      return getattr(own, name)
+    return object.__getattribute__(self, name)
 
 
 def _import(module_name: str, name: str) -> Any:
