@@ -8,7 +8,7 @@ import pytest
 
 from tasks import layers, losses, registry
 from tasks.augment import evolution
-from tasks.families import control, mixer, test_functions
+from tasks.families import control, functions, mixer
 from tasks.transformer import Transformer, softmax_attention
 
 KEY = jax.random.key(0)
@@ -126,7 +126,7 @@ def test_offsets_of_patches_are_relative():
   ],
 )
 def test_minima_are_where_they_should_be(name, place):
-  function = test_functions.FUNCTIONS[name]
+  function = functions.FUNCTIONS[name]
   place = jnp.broadcast_to(jnp.asarray(place), (function.dimension or 4,))
   np.testing.assert_allclose(function.fn(place), 0, atol=1e-4)
   for i in range(8):

@@ -5,7 +5,7 @@ and X.-S. Yang, "A literature survey of benchmark functions for global
 optimization problems" (2013). Members differ in where the minimum lies and
 how far off they start. All minima have the value 0.
 
-Main names: `TestFunctionFamily`, `FUNCTIONS`.
+Main names: `FunctionFamily`, `FUNCTIONS`.
 """
 
 import dataclasses
@@ -121,7 +121,7 @@ FUNCTIONS: Mapping[str, Function] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TestFunctionFamily(ZooFamily):
+class FunctionFamily(ZooFamily):
   """Minimises a shifted test function in `x` [dimension].
 
   Attributes:
@@ -129,10 +129,8 @@ class TestFunctionFamily(ZooFamily):
     dimension: Number of variables, for functions that leave it open.
   """
 
-  __test__ = False  # Not a test case, whatever its name.
-
   function: str = "rosenbrock"
-  data: str = "test_function"
+  data: str = "function"
   dimension: int = 10
 
   def __post_init__(self):
@@ -168,4 +166,4 @@ class TestFunctionFamily(ZooFamily):
 
 
 for _name in FUNCTIONS:
-  registry.register(_name, TestFunctionFamily, function=_name)
+  registry.register(_name, FunctionFamily, function=_name)
