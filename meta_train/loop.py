@@ -3,6 +3,7 @@
 Main names: `run`, `train`.
 """
 
+import collections
 import importlib.util
 import pathlib
 import shlex
@@ -68,6 +69,7 @@ def train(
   outer_step, state = folder.restore(parts.loop.init(start))
   state = parts.loop.place(state)
   pending: list[StepMetrics] = []
+  recent: collections.deque[float] = collections.deque(maxlen=50)
   since_s = time.monotonic()
   with Progress(
     total=config.outer_steps, done=outer_step, inner_steps=parts.inner_steps
@@ -85,7 +87,8 @@ def train(
         pending, since_s = [], now_s
       if outer_step % config.checkpoint_every == 0 or last:
         folder.save(outer_step, state)
-      progress.update(outer_step, meta_loss=metrics.meta_loss)
+      recent.append(metrics.meta_loss)
+      progress.update(outer_step, meta_loss=np.mean(recent))
   return state
 
 
@@ -154,9 +157,9 @@ def _finish(config: MetaTrainConfig) -> None:
   command = [
     *("python", "-m", "meta_train"),
     *_given(config),
-    f"--outer_steps={4 * config.outer_steps}",
+    f"--outer_steps={2 * config.outer_steps}",
   ]
-  print(f"next: four times as long, from here: {shlex.join(command)}")
+  print(f"next: as long again, from here: {shlex.join(command)}")
 
 
 def _given(config: MetaTrainConfig) -> list[str]:

@@ -117,6 +117,8 @@ class OuterLoop:
         check_vma=False,
       ),
       donate_argnums=2,
+      # Named, since on one device the same sharding has two names.
+      out_shardings=self._by_task,
     )
     self._apply = jax.jit(
       self._apply_gradient,
@@ -133,8 +135,9 @@ class OuterLoop:
     return self.place(
       OuterState(
         outer_step=jnp.zeros([], jnp.int32),
-        theta=theta,
-        average=jnp.array(theta),  # A copy, since both are overwritten.
+        # Copies, since both are overwritten.
+        theta=jnp.array(theta),
+        average=jnp.array(theta),
         optimizer=self._optimizer.init(theta),
         tasks=self._start(self._numbers),
       )
@@ -165,6 +168,10 @@ class OuterLoop:
       grad_norm=float(np.linalg.norm(mean.gradient)),
     )
     return spread._replace(tasks=tasks), metrics
+
+  def compiled_programs(self) -> int:
+    """Returns how many programs `step` has compiled; 2 and never more."""
+    return self._estimate._cache_size() + self._apply._cache_size()
 
   def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)
