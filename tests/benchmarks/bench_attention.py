@@ -261,7 +261,8 @@ def error() -> None:
     axes[0].loglog(counts, values, "o-", color=colour, label=label, ms=3)
   for label, values in right.items():
     axes[1].loglog(counts, values, "o-", color=maps[label], label=label, ms=3)
-  axes[0].set_ylim(1e-7, 3)
+  axes[0].set_ylim(1e-8, 3)
+  axes[1].set_yticks([0.1, 0.2, 0.5], ["0.1", "0.2", "0.5"])
   for axis, title in zip(axes, ("f(lag) or P(lag)", "exp(x . y), |x + y| = 1")):
     axis.set_title(f"error of {title}", fontsize=9, loc="left")
     axis.set_xlabel("number of features")
@@ -284,7 +285,7 @@ def fitted_kernel(kind: str, target, lags, **options):
   def loss(params):
     return jnp.mean((kernel(params) - target) ** 2)
 
-  optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 3000))
+  optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 3000))
   params = encoding.init(jax.random.key(0))
 
   @jax.jit

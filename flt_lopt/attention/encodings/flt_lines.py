@@ -2,8 +2,10 @@
 
 g is a sum of deltas, so f(D) = sum_l a_l cos(2 pi xi_l . D)
 - b_l sin(2 pi xi_l . D) holds exactly; the sine part makes f asymmetric at no
-cost. Frequencies are xi = bandwidth * tanh(raw), start log-spaced over two
-and a half decades, and never alias for integer positions (bandwidth 1/2).
+cost. Frequencies are xi = bandwidth * tanh(sinh(raw) / 1000), so that one
+step of training changes low and high ones by the same share; they start
+log-spaced over two and a half decades, and never alias for integer positions
+(bandwidth 1/2).
 
 Names: `FltLines`.
 """
@@ -17,6 +19,9 @@ import jax.numpy as jnp
 
 from flt_lopt.attention.encodings.base import ENCODINGS, Params
 from flt_lopt.attention.encodings.spectral import Lines, SpectralEncoding
+
+# Below this share of the bandwidth, frequencies are linear in `raw`.
+LOW = 1e-3
 
 
 @ENCODINGS.register("flt_lines")
@@ -45,7 +50,7 @@ class FltLines(SpectralEncoding):
     turn = 2 * jnp.pi * jax.random.uniform(key_phase, shape)
     weight = self.amplitude / self.num_lines
     return {
-      "frequency": jnp.arctanh(size[..., None] * direction),
+      "frequency": jnp.arcsinh(jnp.arctanh(size[..., None] * direction) / LOW),
       "real": weight * jnp.cos(turn),
       "imag": weight * jnp.sin(turn),
       **self.init_decay(),
@@ -54,7 +59,7 @@ class FltLines(SpectralEncoding):
   def lines(self, params: Params) -> Lines:
     """Return the learned lines."""
     return Lines(
-      self.bandwidth * jnp.tanh(params["frequency"]),
+      self.bandwidth * jnp.tanh(LOW * jnp.sinh(params["frequency"])),
       params["real"],
       params["imag"],
     )
