@@ -132,19 +132,3 @@ def test_our_batches_serve_as_host_iterators():
   params = task.init(jax.random.key(0))
   valid = next(first.split("inner_valid"))
   assert np.isfinite(task.loss(params, jax.random.key(0), valid))
-
-
-def test_a_task_of_learned_optimization_runs_here_and_ours_there():
-  peer = pytest.importorskip("learned_optimization.tasks.quadratics")
-  training = pytest.importorskip("learned_optimization.training")
-  theirs = peer.QuadraticTask()
-  family = tasks.single_task_to_family(theirs)
-  task = family.task_fn(family.sample(jax.random.key(0)))
-  key = jax.random.key(0)
-  loss = task.loss(task.init(key), key, None)
-  assert np.isfinite(loss)
-  ours = registry.family("mlp_digits_32")
-  assert training.get_batches(ours, [2, 3], split="train") == ()
-  raw_key = jax.random.PRNGKey(0)
-  mine = ours.sample_task(raw_key)
-  assert np.isfinite(mine.loss(mine.init(raw_key), raw_key, ()))

@@ -86,7 +86,9 @@ class WrappedTask(Task):
     return self.task.normalizer(loss)
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
-    return self.task.sample_batch(key, split)
+    # A task of learned_optimization knows no such method.
+    sample = getattr(self.task, "sample_batch", None)
+    return None if sample is None else sample(key, split)
 
 
 class Augmentation(abc.ABC):
