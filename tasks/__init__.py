@@ -14,7 +14,7 @@ from tasks.base import (
 )
 from tasks.listing import TaskRow, list_tasks
 from tasks.suites import Suite, get_suite, list_suites
-from tasks.user import load_user_task
+from tasks.user import load_user_task, user_family
 
 __all__ = [
   "Suite",
@@ -27,4 +27,5 @@ __all__ = [
   "load_user_task",
   "registry",
   "single_task_to_family",
+  "user_family",
 ]

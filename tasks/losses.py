@@ -40,13 +40,6 @@ def softmax_cross_entropy(
   return jnp.sum(weight * surprise) / jnp.maximum(jnp.sum(weight), 1e-6)
 
 
-def accuracy(
-  logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
-) -> Float[Array, ""]:
-  """Computes the fraction of labels that have the largest logit."""
-  return jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32))
-
-
 def mean_squared_error(
   prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]
 ) -> Float[Array, ""]:

@@ -122,6 +122,7 @@ HELD_OUT = {
 HELD_OUT_LARGE = {
   "vision": (
     "mlp_digits_256",
+    "mixed_digits",
     "conv_sprites_12_16_batch_norm",
     "resnet_digits_12x3_batch_norm",
     "resnet_sprites_10x2",

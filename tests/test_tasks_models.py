@@ -8,7 +8,8 @@ import pytest
 
 from tasks import layers, losses, registry
 from tasks.augment import evolution
-from tasks.families import control, functions, mixer
+from tasks.data import molecules
+from tasks.families import control, functions, mixer, neural_field
 from tasks.transformer import Transformer, softmax_attention
 
 KEY = jax.random.key(0)
@@ -189,3 +190,38 @@ def test_a_resting_pole_falls_the_way_it_leans():
   for push in (True, False):
     later = control._cart_pole_step(state, jnp.array([push] * 2), 0.5)
     assert later[0, 3] - later[1, 3] > 0
+
+
+def test_pixels_of_a_field_are_split_without_overlap():
+  splits = neural_field._pixel_splits(32)
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate(list(splits.values()))), np.arange(32 * 32)
+  )
+  assert len(splits["valid"]) == len(splits["test"]) == 128
+
+
+def test_energies_are_invariant_and_have_the_wells_depth():
+  position = layers.normal(KEY, (5, 3))
+  kind = jnp.array([0, 1, 2, 0, 1])
+  angle = 0.7
+  turn = jnp.array(
+    [
+      [jnp.cos(angle), -jnp.sin(angle), 0],
+      [jnp.sin(angle), jnp.cos(angle), 0],
+      [0, 0, 1],
+    ]
+  )
+  energy = molecules.energy(position, kind, 3)
+  order = jnp.array([3, 1, 4, 0, 2])
+  np.testing.assert_allclose(
+    energy, molecules.energy(position @ turn + 2.0, kind, 3), rtol=1e-4
+  )
+  np.testing.assert_allclose(
+    energy, molecules.energy(position[order], kind[order], 3), rtol=1e-4
+  )
+  along = jnp.linspace(0.5, 3, 400)
+  pair = jnp.stack([jnp.zeros((400, 3)), along[:, None] * jnp.eye(3)[0]], 1)
+  curve = molecules.energy(pair, jnp.array([[0, 0]] * 400), 3)
+  # Half of the depth per atom; depths are between 0.5 and 1.5.
+  assert -0.75 < curve.min() < -0.25
+  assert 0.9 < along[jnp.argmin(curve)] < 1.3
