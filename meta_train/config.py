@@ -198,6 +198,11 @@ class MetaTrainConfig:
     low=1,
     may_change=True,
   )
+  tensorboard: bool = _option(
+    False,
+    "write the rows of metrics.jsonl for TensorBoard too, to the run's folder",
+    may_change=True,
+  )
   num_devices: int = _option(
     0,
     "XLA devices to share the tasks among; 0: on a CPU one per core, else all",

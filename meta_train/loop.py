@@ -4,7 +4,6 @@ Main names: `run`, `train`.
 """
 
 import collections
-import importlib.util
 import pathlib
 import shlex
 import sys
@@ -15,7 +14,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from meta_train import environment, evaluate, report, run_folder, training
+from meta_train import (
+  environment,
+  evaluate,
+  report,
+  run_folder,
+  tensorboard,
+  training,
+)
 from meta_train.config import MetaTrainConfig
 from meta_train.outer import OuterState, StepMetrics
 from meta_train.progress import Progress
@@ -71,9 +77,12 @@ def train(
   pending: list[StepMetrics] = []
   recent: collections.deque[float] = collections.deque(maxlen=50)
   since_s = time.monotonic()
-  with Progress(
-    total=config.outer_steps, done=outer_step, inner_steps=parts.inner_steps
-  ) as progress:
+  with (
+    Progress(
+      total=config.outer_steps, done=outer_step, inner_steps=parts.inner_steps
+    ) as progress,
+    tensorboard.open_writer(folder.path, wanted=config.tensorboard) as write,
+  ):
     while outer_step < config.outer_steps:
       state, metrics = parts.loop.step(state)
       outer_step += 1
@@ -81,9 +90,9 @@ def train(
       last = outer_step == config.outer_steps
       if outer_step % config.log_every == 0 or last:
         now_s = time.monotonic()
-        folder.metrics.append(
-          **_row(outer_step, parts.inner_steps, pending, now_s - since_s)
-        )
+        row = _row(outer_step, parts.inner_steps, pending, now_s - since_s)
+        folder.metrics.append(**row)
+        write(row)
         pending, since_s = [], now_s
       if outer_step % config.checkpoint_every == 0 or last:
         folder.save(outer_step, state)
@@ -136,10 +145,7 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     num_seeds=config.eval_seeds,
     on_group=lambda text: _say(f"  {text}"),
   )
-  if importlib.util.find_spec("matplotlib") is None:
-    _say('no report: it needs matplotlib, pip install "flt-lopt[plots]"')
-  else:
-    report.write_report(path)
+  report.write_report(path)
 
 
 def _finish(config: MetaTrainConfig) -> None:

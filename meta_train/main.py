@@ -86,7 +86,17 @@ def _list_tasks(config: MetaTrainConfig) -> None:
   del config
   import tasks
 
-  print("\n".join(tasks.registry.list_problems()))
+  print(
+    f"{'name':44}{'family':22}{'data':24}{'parameters':>10}"
+    f"{'MFLOP/step':>12}{'steps/s':>9}"
+  )
+  for name in tasks.registry.list_problems():
+    (row,) = tasks.list_tasks([name], num_timed_steps=20)
+    print(
+      f"{row.name:44}{row.family:22}{row.data:24}{row.num_parameters:>10,}"
+      f"{row.flops / 1e6:>12.2f}{row.steps_per_second:>9,.0f}",
+      flush=True,
+    )
 
 
 def _list_recipes(config: MetaTrainConfig) -> None:

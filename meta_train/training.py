@@ -10,7 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from meta_train import machine, plugins
+from meta_train import machine
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
 from meta_train.estimators import make_estimator
@@ -137,12 +137,13 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   if not config.task:
     suite = tasks.get_suite(config.task_suite)
     return Problems(suite.train, suite.held_out)
-  own = plugins.load_object(config.task, flag="task")
-  own = own() if isinstance(own, type) else own
-  if not hasattr(own, "task_fn"):
-    return Problems((tasks.single_task_to_family(own),), (own,))
-  # A member that meta-training may have seen too, from another seed.
-  return Problems((own,), (own.sample_task(jax.random.key(config.seed)),))
+  try:
+    family = tasks.user_family(config.task)
+  except ValueError as error:
+    raise UserError(f"--task={config.task}: {error}") from error
+  # A member that meta-training may have seen too, from other seeds.
+  cfg = family.sample(jax.random.key(config.seed))
+  return Problems((family,), (family.task_fn(cfg),))
 
 
 def _start(config, lopt, key):

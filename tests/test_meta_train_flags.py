@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+import tasks
 from meta_train import config as config_lib
-from meta_train import configs, flags, guard, main, plugins
+from meta_train import configs, flags, guard, main, training
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 
@@ -100,11 +101,15 @@ def test_an_unknown_suite_lists_the_suites(capsys, tmp_path, monkeypatch):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_lists(capsys):
+def test_lists(capsys, monkeypatch):
+  # Each task is timed, so one will do.
+  monkeypatch.setattr(
+    tasks.registry, "list_problems", lambda: ("mlp_digits_32",)
+  )
   for flag, name in (
     ("--list_suites", "quick"),
     ("--list_recipes", "quick"),
-    ("--list_tasks", "mlp"),
+    ("--list_tasks", "2,410"),
   ):
     assert main.main([flag]) == 0
     assert name in capsys.readouterr().out
@@ -115,19 +120,24 @@ def test_recipes_are_configurations():
     assert type(configs.get_recipe(name)) is MetaTrainConfig
 
 
-def test_objects_of_the_user_are_loaded_or_explained(tmp_path, monkeypatch):
-  (tmp_path / "some_tasks_of_mine.py").write_text("class MyTask: pass\n")
+def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
+  (tmp_path / "some_tasks_of_mine.py").write_text(
+    "class MyTask:\n"
+    "  def init(self, key): return {}\n"
+    "  def loss(self, params, key, data): return 0.0\n"
+  )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", list(sys.path))
-  loaded = plugins.load_object("some_tasks_of_mine:MyTask", flag="task")
-  assert loaded.__name__ == "MyTask"
+  own = MetaTrainConfig(task="some_tasks_of_mine:MyTask")
+  problems = training.load_problems(own)
+  assert len(problems.train) == len(problems.held_out) == 1
   for spec, words in (
-    ("some_tasks_of_mine:MyTsk", "did you mean MyTask?"),
+    ("some_tasks_of_mine:MyTsk", "MyTask"),
     ("some_tasks_of_mine", "module:Name"),
-    ("no_such_module_here:MyTask", "no module no_such_module_here"),
+    ("no_such_module_here:MyTask", "no_such_module_here"),
   ):
     with pytest.raises(UserError, match="--task=" + spec) as caught:
-      plugins.load_object(spec, flag="task")
+      training.load_problems(MetaTrainConfig(task=spec))
     assert words in str(caught.value)
 
 
