@@ -57,26 +57,29 @@ class Poles(NamedTuple):
     size = jnp.abs(lags).astype(self.decay.dtype)
     return -einsum("...d,hpd->...hp", size, self.decay)
 
-  def rotations(
+  def turn_query(
     self, positions: Num[Array, "*shape coords"]
-  ) -> tuple[
-    Float[Array, "*shape heads poles rotation"],
-    Float[Array, "*shape heads poles rotation"],
-  ]:
-    """Return query and key factors whose product is Re(c e^i..) / |c|.
+  ) -> Float[Array, "*shape heads poles rotation"]:
+    """Return the query's factor: its product with the key's is Re(c e^i..)/|c|.
 
     The last axis has size 1 for real poles, 2 (cos, sin) otherwise.
     """
     unit = jnp.exp(-self.log_weight)
     if self.frequency is None:
       sign = (self.real * unit)[..., None]
-      shape = (*positions.shape[:-1], *sign.shape)
-      return jnp.broadcast_to(sign, shape), jnp.ones(shape, sign.dtype)
+      return jnp.broadcast_to(sign, (*positions.shape[:-1], *sign.shape))
     cos, sin = cos_sin(phase(self.frequency, positions))
     a = self.real * unit
     b = jnp.zeros_like(a) if self.imag is None else self.imag * unit
-    query = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1)
-    return query, jnp.stack([cos, sin], axis=-1)
+    return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+  def turn_key(
+    self, positions: Num[Array, "*shape coords"]
+  ) -> Float[Array, "*shape heads poles rotation"] | None:
+    """Return the key's factor (cos, sin), or `None` for 1 (real poles)."""
+    if self.frequency is None:
+      return None
+    return jnp.stack(cos_sin(phase(self.frequency, positions)), axis=-1)
 
 
 class Mask(NamedTuple):
@@ -94,11 +97,10 @@ def poles_to_mask(poles: Poles, lags: Num[Array, "*shape coords"]) -> Mask:
   """Evaluate a sum of poles at lags."""
   logs = poles.log_weight + poles.log_decay(lags)
   log_mass = jax.nn.logsumexp(logs, axis=-1)
-  query, key = poles.rotations(lags)
-  # At position 0 the key factor is (1, 0), so only the first part counts.
-  del key
   share = jnp.exp(logs - log_mass[..., None])
-  return Mask(log_mass, jnp.sum(share * query[..., 0], axis=-1))
+  # At position 0 the key factor is (1, 0), so only the first part counts.
+  turn = poles.turn_query(lags)[..., 0]
+  return Mask(log_mass, jnp.sum(share * turn, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

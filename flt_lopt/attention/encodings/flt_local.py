@@ -95,14 +95,9 @@ class FltLocal(SpectralEncoding):
 
   def lines(self, params: Params) -> Lines:
     """Return the lines that stand for the tapered box."""
-    if self.sampling == "grid":
-      xi, share = self._grid()
-    else:
-      xi, share = self._samples()
-    xi = jnp.asarray(xi, jnp.float32)
-    return Lines(
-      xi, self._density(params, xi) * jnp.asarray(share, jnp.float32)
-    )
+    points = self._grid() if self.sampling == "grid" else self._samples()
+    xi, share = (jnp.asarray(x, jnp.float32) for x in points)
+    return Lines(xi, self._density(params, xi) * share)
 
   def _grid(self) -> tuple[np.ndarray, np.ndarray]:
     """Return xi = l / period and the taper times the spacing."""
@@ -111,13 +106,14 @@ class FltLocal(SpectralEncoding):
     share = np.where(order > 0, 2.0, 1.0) / self.period
     return xi, share * np.exp(-2 * (np.pi * self.taper * xi[..., 0]) ** 2)
 
-  def _samples(self) -> tuple[np.ndarray, float]:
+  def _samples(self) -> tuple[np.ndarray, np.ndarray]:
     """Return samples of the taper and taper / density / num_lines."""
     rng = np.random.default_rng(self.seed)
     deviation = 1 / (2 * math.pi * self.taper)
     shape = (self.num_heads, self.num_lines, self.coord_dim)
     volume = (deviation * math.sqrt(2 * math.pi)) ** self.coord_dim
-    return deviation * rng.standard_normal(shape), volume / self.num_lines
+    share = np.full((self.num_heads, 1), volume / self.num_lines)
+    return deviation * rng.standard_normal(shape), share
 
   def closed_form(
     self, params: Params, lags: Num[Array, "*shape coords"]

@@ -136,7 +136,7 @@ def absorb(
   """
   last = positions[..., -1, :].astype(state.position.dtype)
   old_max, logs = state.log_max, log_k[..., None, :, :]
-  fade_old = 0.0
+  fade_old = jnp.zeros((), log_k.dtype)
   if poles is not None and damped:
     # Neighbouring positions: the difference is exact in float32.
     fade_old = poles.log_decay(last - state.position)[..., None]
@@ -158,11 +158,7 @@ def absorb(
   # Shares of the new mass: mean' = mean + sum_j share_j (v_j - mean).
   safe = jnp.where(mass > 0, mass, 1.0)
   share = write / safe[..., None, :]
-  if poles is None or poles.frequency is None:
-    new = einsum("...hpnm,...hnv->...hpmv", share, v)[..., None, :, :]
-  else:
-    _, turn = poles.rotations(positions)
-    new = einsum("...hpnm,...nhpr,...hnv->...hprmv", share, turn, v)
+  new = _outer(share, v, None if poles is None else poles.turn_key(positions))
   shares = (written / safe)[..., None, :, None]
   mean = state.mean + (new - shares * state.mean)
   return StreamState(log_max, mass, mass_rest, mean, last)
@@ -197,13 +193,22 @@ def read(
   weight = jnp.exp(scores - top[..., None, None])
   weight = weight * state.mass[..., None, :, :]
   total = jnp.sum(weight, axis=(-2, -1))
-  if poles is None:
-    mean = state.mean[..., 0, 0, :, :]
-    value = einsum("...nm,...mv->...nv", weight[..., 0, :], mean)
-  else:
-    turn, _ = poles.rotations(positions)
-    value = einsum("...hnpm,...nhpr,...hprmv->...hnv", weight, turn, state.mean)
-  return Partial(top, total, value)
+  turn = None if poles is None else poles.turn_query(positions)
+  return Partial(top, total, _contract(weight, state.mean, turn))
+
+
+def _outer(share: Array, v: Array, turn: Array | None) -> Array:
+  """Return sum_n share turn v, `[*batch, heads, poles, rotation, M, value]`."""
+  if turn is None:
+    return einsum("...hpnm,...hnv->...hpmv", share, v)[..., None, :, :]
+  return einsum("...hpnm,...nhpr,...hnv->...hprmv", share, turn, v)
+
+
+def _contract(weight: Array, mean: Array, turn: Array | None) -> Array:
+  """Return sum over poles, rotation and features, `[.., heads, n, value]`."""
+  if turn is None:
+    return einsum("...hnpm,...hprmv->...hnv", weight, mean)
+  return einsum("...hnpm,...nhpr,...hprmv->...hnv", weight, turn, mean)
 
 
 def advance(
