@@ -100,7 +100,7 @@ class MetaTrainConfig:
   )
   num_tasks: int = _option(
     16,
-    "tasks trained at once, each by an antithetic pair",
+    "tasks trained at once, each by --num_pairs antithetic pairs",
     unit="tasks per family",
     low=1,
   )
@@ -128,7 +128,24 @@ class MetaTrainConfig:
     "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
     "(its logarithm, which weighs small losses as much as large ones)",
   )
-  estimator: str = _option("pes", "estimator of the meta-gradient")
+  estimator: str = _option(
+    "pes",
+    "estimator of the meta-gradient: pes, nres, es_single, truncated_es, "
+    "full_es, truncated_grad or full_grad",
+  )
+  num_pairs: int = _option(
+    1,
+    "antithetic pairs by which a task estimates; each costs as much as a task",
+    unit="pairs per task",
+    low=1,
+  )
+  noise_period: int = _option(
+    0,
+    "how long --estimator=nres keeps a perturbation, a multiple of the "
+    "truncation; 0: for a whole inner run",
+    unit="inner steps",
+    low=0,
+  )
   sigma: float = _option(
     0.01,
     "standard deviation of the perturbations of theta",
@@ -229,6 +246,14 @@ class MetaTrainConfig:
         f"--truncation={self.truncation} is longer than the shortest inner "
         f"run, --min_horizon={self.min_horizon}; use at most "
         f"{self.min_horizon}"
+      )
+    if self.noise_period % self.truncation:
+      periods = self.noise_period // self.truncation
+      near = max(1, periods) * self.truncation
+      raise UserError(
+        f"--noise_period={self.noise_period} is not a multiple of "
+        f"--truncation={self.truncation}, at whose steps perturbations are "
+        f"drawn; use {near}, or 0 for a whole inner run"
       )
 
   @property

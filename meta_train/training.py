@@ -38,7 +38,8 @@ class Parts(NamedTuple):
     theta: its meta-parameters before the first outer step.
     unravel: turns flat meta-parameters into a pytree like `theta`.
     loop: the outer loop.
-    inner_steps: inner steps of all copies in one outer step.
+    inner_steps: inner steps of all copies in one outer step; expected ones
+      where an estimator's calls are whole episodes.
   """
 
   lopt: flt_lopt.LearnedOptimizer
@@ -101,7 +102,14 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
     for family in families
   ]
   estimators = tuple(
-    make_estimator(config.estimator, unroller, flat.size, config.sigma)
+    make_estimator(
+      config.estimator,
+      unroller,
+      flat.size,
+      config.sigma,
+      num_pairs=config.num_pairs,
+      noise_period=config.noise_period,
+    )
     for unroller in unrollers
   )
   loop = OuterLoop(
@@ -112,10 +120,8 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
     key=run_key,
     devices=_devices(config),
   )
-  copies = sum(estimator.copies for estimator in estimators)
-  return Parts(
-    lopt, theta, unravel, loop, config.num_tasks * config.truncation * copies
-  )
+  steps = sum(estimator.copies * estimator.steps for estimator in estimators)
+  return Parts(lopt, theta, unravel, loop, config.num_tasks * steps)
 
 
 def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:

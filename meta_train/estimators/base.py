@@ -8,11 +8,13 @@ adds the axis of tasks by `vmap`, averages, and shards.
 Main names: `Estimator`, `Estimate`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from meta_train.unroll import Episode, Run, Unroller
@@ -23,7 +25,8 @@ class Estimate(NamedTuple):
 
   Attributes:
     gradient: estimate of the gradient of the mean loss of an episode.
-    loss: mean loss of the unroll, averaged over its perturbed copies.
+    loss: mean loss of the unroll or, where a call is a whole episode, of the
+      episode, averaged over its perturbed copies.
     diverged: share of the copies that have diverged.
   """
 
@@ -39,11 +42,24 @@ class Estimator(NamedTuple):
     init: key -> state, at staggered starts.
     estimate: (theta, state, key) -> (state, `Estimate`).
     copies: perturbed copies of the inner run that each call trains.
+    steps: inner steps by which a call trains each copy; where a call is a
+      whole episode, their expectation, rounded.
   """
 
   init: Callable[[PRNGKeyArray], Any]
   estimate: Callable[[Float[Array, "theta"], Any, PRNGKeyArray], Any]
   copies: int
+  steps: int
+
+
+class NoState(NamedTuple):
+  """State of an estimator whose every call is a whole episode."""
+
+
+def no_state(key: PRNGKeyArray) -> NoState:
+  """Returns the empty state; `init` of such an estimator."""
+  del key
+  return NoState()
 
 
 def reset_where_done(
@@ -55,7 +71,7 @@ def reset_where_done(
     unroller: the unroller.
     key: source of the new task and its initial parameters.
     episode: with `step` already advanced.
-    runs: the copies, stacked along the first axis.
+    runs: one run, or copies stacked along the first axis.
 
   Returns:
     (episode, runs, done).
@@ -65,7 +81,23 @@ def reset_where_done(
   episode = jax.tree.map(
     lambda new, old: jnp.where(done, new, old), new_episode, episode
   )
-  runs = jax.tree.map(
-    lambda new, old: jnp.where(done, new[None], old), new_run, runs
-  )
+  # A new run has no axis of copies: it is broadcast to all of them.
+  runs = jax.tree.map(lambda new, old: jnp.where(done, new, old), new_run, runs)
   return episode, runs, done
+
+
+def finite_or_zero(gradient: Float[Array, "theta"]) -> Float[Array, "theta"]:
+  """Returns zeros for a backpropagated gradient that isn't finite.
+
+  Once a run has diverged its loss is constant, and the zeros are exact; in
+  the call in which it diverges, they leave out the steps before.
+  """
+  return jnp.where(jnp.all(jnp.isfinite(gradient)), gradient, 0.0)
+
+
+def mean_length(unroller: Unroller) -> int:
+  """Returns the expected length of an episode, in inner steps."""
+  low, high = math.log(unroller.min_horizon), math.log(unroller.max_horizon)
+  drawn = np.exp(low + (high - low) * (np.arange(4096) + 0.5) / 4096)
+  unrolls = np.maximum(np.round(drawn / unroller.truncation), 1.0)
+  return round(float(unrolls.mean()) * unroller.truncation)

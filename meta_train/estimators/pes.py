@@ -18,63 +18,38 @@ Unrolled Computation Graphs with Persistent Evolution Strategies" (2021).
 Main names: `pes`.
 """
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from meta_train.estimators.base import Estimate, Estimator, reset_where_done
-from meta_train.unroll import Episode, Run, Unroller
+from meta_train.estimators import pairs
+from meta_train.estimators.base import Estimator
+from meta_train.unroll import Unroller
 
 
-class PESState(NamedTuple):
-  """State of one task.
-
-  Attributes:
-    episode: what the pair shares.
-    runs: both halves, stacked along the first axis.
-    perturbation: xi, the sum of the perturbations of this episode.
-  """
-
-  episode: Episode
-  runs: Run
-  perturbation: Float[Array, "theta"]
-
-
-def pes(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
+def pes(
+  unroller: Unroller,
+  num_theta: int,
+  sigma: pairs.Sigma,
+  *,
+  num_pairs: int = 1,
+) -> Estimator:
   """Makes the estimator.
 
   Args:
     unroller: trains one copy for one unroll.
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
+    num_pairs: antithetic pairs per task.
   """
 
-  def init(key):
-    start_key, stagger_key = jax.random.split(key)
-    episode, run = unroller.start(start_key)
-    episode = unroller.stagger(stagger_key, episode)
-    runs = jax.tree.map(lambda x: jnp.stack([x, x]), run)
-    return PESState(episode, runs, jnp.zeros(num_theta, jnp.float32))
+  def perturb(memory, drawn, step):
+    del step
+    (xi,) = memory
+    xi = xi + drawn
+    return drawn, xi, (xi,)
 
-  def estimate(theta, state: PESState, key):
-    noise_key, unroll_key, reset_key = jax.random.split(key, 3)
-    epsilon = sigma * jax.random.normal(noise_key, (num_theta,))
-    total = state.perturbation + epsilon
-    thetas = jnp.stack([theta + epsilon, theta - epsilon])
-    runs, result = jax.vmap(unroller.advance, (0, None, 0, None))(
-      thetas, state.episode, state.runs, unroll_key
-    )
-    gradient = total * (result.loss[0] - result.loss[1]) / (2 * sigma**2)
-    step = state.episode.step + unroller.truncation
-    episode, runs, done = reset_where_done(
-      unroller, reset_key, state.episode._replace(step=step), runs
-    )
-    total = jnp.where(done, 0.0, total)
-    estimate = Estimate(
-      gradient, jnp.mean(result.loss), jnp.mean(result.diverged * 1.0)
-    )
-    return PESState(episode, runs, total), estimate
-
-  return Estimator(init, estimate, copies=2)
+  return pairs.online(
+    unroller,
+    num_theta,
+    sigma,
+    num_pairs=num_pairs,
+    num_kept=1,
+    perturb=perturb,
+  )

@@ -1,0 +1,85 @@
+"""Full backpropagation through time: the exact gradient of an episode.
+
+Each call draws a task and a horizon, trains one run from initial parameters
+to the horizon at theta itself, and returns
+
+    g = d L(theta) / d theta,    L = the mean loss of the N unrolls,
+
+through all inner steps: without bias, without smoothing, without variance
+beyond tasks and batches. For long episodes it is the gradient of a chaotic
+function, exact and often useless (Metz et al. 2019); for short ones, the
+answer that the other estimators are held against.
+
+Cost: reverse mode needs a loop of known length, so each call runs
+ceil(max_horizon / truncation) unrolls, forwards and then once more and
+backwards; what is past the horizon is computed and discarded. Memory is that
+of one inner state per unroll and the activations of one unroll, by
+checkpointing at the edges of unrolls. A gradient that isn't finite counts as
+zero, and tasks must be twice differentiable. As in `full_es`, an episode has
+one vote whatever its length.
+
+References: Metz, Maheswaranathan, Nixon, Freeman, Sohl-Dickstein,
+"Understanding and Correcting Pathologies in the Training of Learned
+Optimizers" (2019); Chen, Xu, Zhang, Guestrin, "Training Deep Nets with
+Sublinear Memory Cost" (2016), for the checkpoints.
+
+Main names: `full_grad`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from meta_train.estimators.base import (
+  Estimate,
+  Estimator,
+  NoState,
+  finite_or_zero,
+  mean_length,
+  no_state,
+)
+from meta_train.unroll import Unroller
+
+
+def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
+  """Makes the estimator.
+
+  Args:
+    unroller: trains one copy for one unroll.
+    num_theta: not needed.
+    sigma: not needed, as nothing is perturbed.
+  """
+  del num_theta, sigma
+  num_unrolls = -(-unroller.max_horizon // unroller.truncation)
+
+  def estimate(theta, state: NoState, key):
+    start_key, unroll_key = jax.random.split(key)
+    episode, start = unroller.start(start_key)
+
+    def loss_of(theta):
+      @jax.checkpoint
+      def unroll(run, step):
+        active = step < episode.length
+        # Past the horizon the run stays, and what is computed in vain starts
+        # from the initial one: a zero times its derivatives must be zero.
+        now = episode._replace(step=jnp.where(active, step, 0))
+        key = jax.random.fold_in(unroll_key, step)
+        moved, result = unroller.advance(
+          theta, now, _choose(active, run, start), key
+        )
+        loss = jnp.where(active, result.loss, 0.0)
+        return _choose(active, moved, run), loss
+
+      steps = unroller.truncation * jnp.arange(num_unrolls)
+      run, losses = jax.lax.scan(unroll, start, steps)
+      loss = jnp.sum(losses) * unroller.truncation / episode.length
+      return loss, run.diverged
+
+    value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, diverged), gradient = value_and_grad(theta)
+    return state, Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
+
+  return Estimator(no_state, estimate, 1, mean_length(unroller))
+
+
+def _choose(condition, one, other):
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

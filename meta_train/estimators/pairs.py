@@ -1,0 +1,143 @@
+"""Antithetic pairs: what all evolution-strategies estimators share.
+
+A pair trains one copy with theta + eps and one with theta - eps, on the same
+task, initial parameters and batches. With L+ and L- their losses and c the
+perturbation that is credited with them,
+
+    g = c (L+ - L-) / (2 sigma**2),
+
+averaged over `num_pairs` independent pairs. Copies lie along one axis, first
+all the plus halves and then all the minus halves, so that the unroll is
+compiled once and run for all.
+
+What tells the online estimators apart is which perturbation an unroll gets
+and which is credited with its loss; each is a `Perturb` function handed to
+`online`, which does the rest: stepping, resets, bookkeeping.
+
+References: Salimans, Ho, Chen, Sidor, Sutskever, "Evolution Strategies as a
+Scalable Alternative to Reinforcement Learning" (2017).
+
+Main names: `online`, `Perturb`, `PairState`, `draw`, `advance`, `credit`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from meta_train.estimators.base import Estimate, Estimator, reset_where_done
+from meta_train.unroll import Episode, Run, Theta, Unroller, UnrollResult
+
+#: One standard deviation for all meta-parameters, or one for each.
+Sigma = float | Float[Array, "theta"]
+Vectors = Float[Array, "pairs theta"]
+Memory = tuple[Vectors, ...]
+
+#: (memory, drawn, step) -> (epsilon, credited, memory). `memory` is what is
+#: kept from unroll to unroll, zero at the start of an episode; `drawn` is a
+#: fresh perturbation; `step` counts the finished inner steps of the episode;
+#: `epsilon` perturbs this unroll, and `credited` is credited with its loss.
+Perturb = Callable[
+  [Memory, Vectors, Int[Array, ""]], tuple[Vectors, Vectors, Memory]
+]
+
+
+class PairState(NamedTuple):
+  """State of one task.
+
+  Attributes:
+    episode: what all copies share.
+    runs: the copies, stacked along the first axis.
+    memory: what the estimator keeps of the episode's perturbations.
+  """
+
+  episode: Episode
+  runs: Run
+  memory: Memory
+
+
+def draw(
+  key: PRNGKeyArray, sigma: Sigma, num_pairs: int, num_theta: int
+) -> Vectors:
+  """Returns fresh perturbations, one of N(0, sigma**2 I) for each pair."""
+  return sigma * jax.random.normal(key, (num_pairs, num_theta))
+
+
+def copy(run: Run, num_pairs: int) -> Run:
+  """Returns a run copied for both halves of all pairs."""
+  return jax.tree.map(lambda x: jnp.stack([x] * (2 * num_pairs)), run)
+
+
+def advance(
+  unroller: Unroller,
+  theta: Theta,
+  epsilon: Vectors,
+  episode: Episode,
+  runs: Run,
+  key: PRNGKeyArray,
+) -> tuple[Run, UnrollResult]:
+  """Trains all copies for one unroll, on the same batches."""
+  thetas = jnp.concatenate([theta + epsilon, theta - epsilon])
+  return jax.vmap(unroller.advance, (0, None, 0, None))(
+    thetas, episode, runs, key
+  )
+
+
+def credit(
+  credited: Vectors, losses: Float[Array, "copies"], sigma: Sigma
+) -> Theta:
+  """Returns the mean over pairs of c (L+ - L-) / (2 sigma**2)."""
+  plus, minus = jnp.split(losses, 2)
+  gradients = credited * (plus - minus)[:, None] / (2 * sigma**2)
+  return jnp.mean(gradients, axis=0)
+
+
+def online(
+  unroller: Unroller,
+  num_theta: int,
+  sigma: Sigma,
+  *,
+  num_pairs: int,
+  num_kept: int,
+  perturb: Perturb,
+) -> Estimator:
+  """Makes an estimator that estimates after every unroll.
+
+  Args:
+    unroller: trains one copy for one unroll.
+    num_theta: number of meta-parameters.
+    sigma: standard deviation of the perturbations.
+    num_pairs: antithetic pairs; all of them share task and batches.
+    num_kept: vectors in the memory of `perturb`.
+    perturb: which perturbation is used, and which is credited.
+  """
+
+  def init(key):
+    start_key, stagger_key = jax.random.split(key)
+    episode, run = unroller.start(start_key)
+    episode = unroller.stagger(stagger_key, episode)
+    memory = jnp.zeros((num_pairs, num_theta), jnp.float32)
+    return PairState(episode, copy(run, num_pairs), (memory,) * num_kept)
+
+  def estimate(theta, state: PairState, key):
+    noise_key, unroll_key, reset_key = jax.random.split(key, 3)
+    drawn = draw(noise_key, sigma, num_pairs, num_theta)
+    epsilon, credited, memory = perturb(state.memory, drawn, state.episode.step)
+    runs, result = advance(
+      unroller, theta, epsilon, state.episode, state.runs, unroll_key
+    )
+    step = state.episode.step + unroller.truncation
+    episode, runs, done = reset_where_done(
+      unroller, reset_key, state.episode._replace(step=step), runs
+    )
+    memory = tuple(jnp.where(done, 0.0, x) for x in memory)
+    estimate = Estimate(
+      gradient=credit(credited, result.loss, sigma),
+      loss=jnp.mean(result.loss),
+      diverged=jnp.mean(result.diverged * 1.0),
+    )
+    return PairState(episode, runs, memory), estimate
+
+  return Estimator(init, estimate, 2 * num_pairs, unroller.truncation)

@@ -1,0 +1,79 @@
+"""Truncated backpropagation through time: the biased gradient of an unroll.
+
+One run goes on from one unroll to the next, at theta itself, without
+perturbation. With L_n the loss of unroll n from the state s,
+
+    g = d L_n(theta, s) / d theta   with s held constant,
+
+through all inner steps of the unroll and their second derivatives. It has no
+variance beyond the batches', and the bias of `truncated_es`: what theta did
+to s in the unrolls before is left out. Long unrolls remove the bias and bring
+exploding gradients of chaotic inner dynamics instead, unsmoothed.
+
+One copy is trained; memory grows with the truncation, by the activations of
+each inner step. A gradient that isn't finite counts as zero, and tasks must
+be twice differentiable.
+
+Reference: Metz, Maheswaranathan, Nixon, Freeman, Sohl-Dickstein,
+"Understanding and Correcting Pathologies in the Training of Learned
+Optimizers" (2019), which describes both troubles.
+
+Main names: `truncated_grad`.
+"""
+
+from typing import NamedTuple
+
+import jax
+
+from meta_train.estimators.base import (
+  Estimate,
+  Estimator,
+  finite_or_zero,
+  reset_where_done,
+)
+from meta_train.unroll import Episode, Run, Unroller
+
+
+class GradState(NamedTuple):
+  """State of one task: the episode, and where its only run stands."""
+
+  episode: Episode
+  run: Run
+
+
+def truncated_grad(
+  unroller: Unroller, num_theta: int, sigma: float
+) -> Estimator:
+  """Makes the estimator.
+
+  Args:
+    unroller: trains one copy for one unroll.
+    num_theta: not needed.
+    sigma: not needed, as nothing is perturbed.
+  """
+  del num_theta, sigma
+
+  def init(key):
+    start_key, stagger_key = jax.random.split(key)
+    episode, run = unroller.start(start_key)
+    return GradState(unroller.stagger(stagger_key, episode), run)
+
+  def estimate(theta, state: GradState, key):
+    unroll_key, reset_key = jax.random.split(key)
+
+    def loss_of(theta):
+      run, result = unroller.advance(
+        theta, state.episode, state.run, unroll_key
+      )
+      return result.loss, (run, result.diverged)
+
+    value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, (run, diverged)), gradient = value_and_grad(theta)
+    step = state.episode.step + unroller.truncation
+    episode, run, _ = reset_where_done(
+      unroller, reset_key, state.episode._replace(step=step), run
+    )
+    estimate = Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
+    return GradState(episode, run), estimate
+
+  return Estimator(init, estimate, 1, unroller.truncation)
