@@ -83,6 +83,38 @@ def make_attention(config: OptimizerConfig) -> attention.StreamingAttention:
   )
 
 
+def kernels(
+  config: OptimizerConfig, theta, lags: Float[Array, "lags"]
+) -> dict[str, Float[Array, "lags"]]:
+  """Returns what position alone does to attention over timesteps, per head.
+
+  It is exp(f(r_t - r_j)) times the decay, the factor by which a head favours
+  or neglects the token of `lag` steps ago whatever its content, at step
+  t = T = 1000, at which lags end.
+  """
+  if config.controller == "off":
+    return {}
+  encoding, params = make_attention(config).encoding, theta["encoding"]
+  now, end = jnp.float32(1000.0), jnp.float32(1000.0)
+  then = jnp.maximum(now - lags, 0.0)
+
+  def place(t):
+    return clock_lib.coordinates(clock_lib.Clock(t, end))
+
+  coordinates = place(now)[None, :] - jax.vmap(place)(then)
+  log_weight = jnp.zeros((len(lags), config.controller_heads))
+  bias = encoding.bias(params, coordinates)
+  if bias is not None:
+    log_weight = log_weight + bias
+  mask = encoding.mask(params, coordinates)
+  if mask is not None:
+    log_weight = log_weight + mask.log_mass
+  return {
+    f"controller, head {head + 1}": jnp.exp(log_weight[:, head])
+    for head in range(config.controller_heads)
+  }
+
+
 def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
   """Returns the attention state of every tensor before the first step."""
   if config.controller == "off":

@@ -94,15 +94,23 @@ class LearnedOptimizer:
       weight_decay=weight_decay,
     )
 
-  def memory_kernels(
+  def timestep_kernels(
     self, theta, lags: Float[Array, "lags"]
   ) -> dict[str, Float[Array, "lags"]]:
-    """Returns weights over the lag in steps: what each mode keeps, and h.
+    """Returns all learned weights over the lag in optimization steps.
 
     The entry `"direction"` is the encoding h that the nominal direction is
-    made with; the others are the modes themselves at unit mass.
+    made with, then come the memory's modes at unit mass, then what position
+    does to the controller's attention (see `flt_lopt.controller.kernels`).
+
+    Args:
+      theta: meta-parameters.
+      lags: ages in steps.
     """
-    return memory.kernels(self.spectrum, theta["memory"], lags)
+    return {
+      **memory.kernels(self.spectrum, theta["memory"], lags),
+      **controller.kernels(self.config, theta.get("controller", {}), lags),
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -292,18 +292,18 @@ def write_kernels(
   *,
   max_lag: int = 1000,
 ) -> None:
-  """Writes what the memory keeps of a gradient by its age, before and after.
+  """Writes the learned weights over timesteps, before and after.
 
   Args:
     path: file to write; see `meta_train.plots.kernels` for its content.
-    optimizer: has `memory_kernels(theta, lags)`, a dict of weights by name.
+    optimizer: has `timestep_kernels(theta, lags)`, a dict of weights by name.
     theta: meta-trained parameters.
     untrained: meta-parameters at initialisation.
     max_lag: largest age in inner steps.
   """
   lags = np.arange(max_lag + 1)
   initial, learned = (
-    optimizer.memory_kernels(which, jnp.asarray(lags, jnp.float32))
+    optimizer.timestep_kernels(which, jnp.asarray(lags, jnp.float32))
     for which in (untrained, theta)
   )
 

@@ -109,10 +109,11 @@ def _pictures(run: RunFiles) -> Iterable[_Picture]:
     yield _Picture(
       "kernels",
       plots.kernels(run.kernels),
-      "What the per-parameter memory keeps of a gradient by its age. In "
-      "brackets: the area between the two curves over the area under the "
-      "first.",
-      "Learned memory kernels over the age of the gradient",
+      "What the per-parameter memory keeps of a gradient by its age, and by "
+      "what factor position makes the controller attend to a token of that "
+      "age. In brackets: the area between the two curves over the area under "
+      "the first.",
+      "Learned kernels over the age of a gradient or token",
     )
 
 

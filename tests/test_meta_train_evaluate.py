@@ -36,7 +36,7 @@ class LearnedRate:
     assert num_steps == OPTIONS["num_steps"]
     return optax.adam(theta["rate"])
 
-  def memory_kernels(self, theta, lags):
+  def timestep_kernels(self, theta, lags):
     return {"direction": theta["rate"] * 0.9**lags}
 
 
