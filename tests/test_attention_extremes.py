@@ -29,6 +29,9 @@ def test_logits_of_ten_thousand_are_finite(case):
   for form, causal in all_forms(encoding):
     out = cases.attend(encoding, params, q, k, v, form=form, causal=causal)
     assert np.all(np.isfinite(out)), (form, causal)
+    # Nor do they underflow to nothing: a row with keys has an output.
+    nonzero = np.all(np.any(np.asarray(out) != 0, axis=-1))
+    assert nonzero or not encoding.normalised, (form, causal)
 
 
 @EVERY
