@@ -186,6 +186,35 @@ def test_every_feature_map_in_every_form(name):
   assert cases.relative(outs[1], outs[0]) < 2e-6
 
 
+def test_a_redrawn_projection_changes_the_estimate_in_every_form():
+  encoding = cases.make(("none", {}))
+  features = attention.make_feature_map(
+    "favor_plus", num_heads=cases.HEADS, dim=cases.DIM, num_features=16
+  )
+  q, k, v = cases.tokens()
+
+  @jax.jit
+  def run(projection):
+    return [
+      attention.attend(
+        {},
+        q,
+        k,
+        v,
+        encoding=encoding,
+        form=form,
+        causal=True,
+        feature_map=features,
+        projection=projection,
+      )
+      for form in ("dense", "chunked")
+    ]
+
+  first, second = (run(features.redraw(jax.random.key(i))) for i in (0, 1))
+  assert cases.relative(first[1], first[0]) < 2e-6
+  assert cases.relative(second[0], first[0]) > 0.01
+
+
 @pytest.mark.parametrize(
   "case", [("flt", cases.SCALE), ("nprf", {})], ids=cases.case_id
 )
