@@ -1,6 +1,7 @@
-"""What the forms work on: encoded tokens, heads first.
+"""What the forms work on: checked tokens, heads first, and their features.
 
-Names: `Tokens`, `encode_tokens`, `check_form`.
+Names: `Tokens`, `make_tokens`, `log_features`, `check_form`,
+`resolve_feature_map`, `init_params`.
 """
 
 from __future__ import annotations
