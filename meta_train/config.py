@@ -78,6 +78,16 @@ class MetaTrainConfig:
     "meta-train on a Task or TaskFamily of your own instead of the suite's "
     "families, written module:Name; empty: the suite's",
   )
+  augment: str = _option(
+    "",
+    "augmentations of the training families by name, separated by commas, the "
+    "first innermost (tasks.augment.AUGMENTATIONS); empty: none",
+  )
+  data_dir: str = _option(
+    "",
+    "folder of published data sets (MNIST, CIFAR-10, ...) for suites that use "
+    "them where there are some; empty: only data that is always there",
+  )
   run_dir: str = _option(
     "",
     "folder of this run; empty: runs/SUITE-seedSEED",

@@ -22,7 +22,7 @@ from meta_train import (
   tensorboard,
   training,
 )
-from meta_train.config import MetaTrainConfig
+from meta_train.config import MetaTrainConfig, options
 from meta_train.outer import OuterState, StepMetrics
 from meta_train.progress import Progress
 
@@ -169,12 +169,17 @@ def _finish(config: MetaTrainConfig) -> None:
 
 
 def _given(config: MetaTrainConfig) -> list[str]:
-  """Returns the flags that name this run."""
-  flags = [f"--task_suite={config.task_suite}", f"--seed={config.seed}"]
-  if config.task:
-    flags[0] = f"--task={config.task}"
-  if config.run_dir:
-    flags.append(f"--run_dir={config.run_dir}")
+  """Returns the flags that make this run, but for its length."""
+  default = MetaTrainConfig()
+  flags = [f"--task_suite={config.task_suite}"] if not config.task else []
+  for field in options():
+    name, value = field.name, getattr(config, field.name)
+    if name in ("task_suite", "outer_steps") or value == getattr(default, name):
+      continue
+    if isinstance(value, bool):
+      flags.append(f"--{name}" if value else f"--no{name}")
+    else:
+      flags.append(f"--{name}={value}")
   return flags
 
 

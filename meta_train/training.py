@@ -136,17 +136,30 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   """Returns the suite's problems, or the user's own task for both uses.
 
   Raises:
-    UserError: the user's task can't be found.
+    UserError: the user's task, an augmentation or data can't be found, or
+      the suite is for evaluation only.
   """
   import tasks
+  from tasks import augment
 
-  if not config.task:
-    suite = tasks.get_suite(config.task_suite)
-    return Problems(suite.train, suite.held_out)
+  augmentations = [name for name in config.augment.split(",") if name]
   try:
-    family = tasks.user_family(config.task)
+    if not config.task:
+      suite = tasks.get_suite(
+        config.task_suite,
+        data_dir=config.data_dir or None,
+        augment=augmentations,
+      )
+      if not suite.train:
+        raise UserError(
+          f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
+          "is for evaluation, choose another (--list_suites)"
+        )
+      return Problems(suite.train, suite.held_out)
+    family = augment.augment(tasks.user_family(config.task), *augmentations)
   except ValueError as error:
-    raise UserError(f"--task={config.task}: {error}") from error
+    given = f"--task={config.task}" if config.task else "the suite"
+    raise UserError(f"{given}: {error}") from error
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
   return Problems((family,), (family.task_fn(cfg),))
