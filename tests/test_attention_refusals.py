@@ -45,6 +45,13 @@ def test_every_missing_form_names_another(case):
       attention.StreamingAttention(encoding=encoding, value_dim=4)
 
 
+def test_lists_of_encodings():
+  everything = attention.list_encodings()
+  streaming = attention.list_encodings(form="recurrent")
+  assert everything == attention.ENCODINGS.names()
+  assert {"flt", "alibi", "flt_damped"} <= set(streaming) < set(everything)
+
+
 def test_shaw_needs_the_exact_kernel():
   encoding = cases.make(("shaw", {}))
   params = cases.init(encoding)

@@ -9,6 +9,7 @@ from flt_lopt.attention.encodings import (
   Encoding,
   Mask,
   Poles,
+  list_encodings,
   make_encoding,
 )
 from flt_lopt.attention.feature_maps import (
@@ -46,6 +47,7 @@ __all__ = [
   "attend",
   "fit_poles",
   "init_attention",
+  "list_encodings",
   "make_encoding",
   "make_feature_map",
   "prefill",

@@ -10,6 +10,7 @@ from flt_lopt.attention.encodings.base import (
   Encoding,
   Mask,
   Poles,
+  list_encodings,
   make_encoding,
 )
 from flt_lopt.attention.encodings.conv_spe import ConvSpe
@@ -46,5 +47,6 @@ __all__ = [
   "Rope",
   "Shaw",
   "SineSpe",
+  "list_encodings",
   "make_encoding",
 ]

@@ -9,7 +9,8 @@ With content q_t, k_j, coordinates r_t and lag D = r_t - r_j, an encoding says
   * the exact logits that the features estimate (`logits`).
 The forms know nothing else about it.
 
-Names: `Encoding`, `Poles`, `Mask`, `ENCODINGS`, `make_encoding`.
+Names: `Encoding`, `Poles`, `Mask`, `ENCODINGS`, `make_encoding`,
+`list_encodings`.
 """
 
 from __future__ import annotations
@@ -245,3 +246,15 @@ def make_encoding(name: str, **options: Any) -> Encoding:
     >>> params = encoding.init(jax.random.key(0))
   """
   return ENCODINGS.make(name, **options)
+
+
+def list_encodings(*, form: str | None = None) -> tuple[str, ...]:
+  """Return the registered names, sorted.
+
+  Args:
+    form: only those that have this form, "recurrent" for those that stream.
+  """
+  names = ENCODINGS.names()
+  if form is None:
+    return names
+  return tuple(n for n in names if form in ENCODINGS.get(n).forms)
