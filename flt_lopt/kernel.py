@@ -24,6 +24,7 @@ finite, the tensor's update is zero and its memory keeps its values.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -141,8 +142,10 @@ def before(
 
   root = jnp.sqrt(mean_square * inverse[:, -1] + TINY)
   unit = root if config.epsilon_mode == "relative" else jnp.ones_like(root)
-  size = jnp.sqrt(state.stats.parameter)
-  inverse_size = jnp.where(size > 0, 1.0 / jnp.maximum(size, TINY), 0.0)
+  size = _root(state.stats.parameter)
+  # Not max(size, TINY), whose inverse has no finite derivative at 0.
+  some = size > 0
+  inverse_size = jnp.where(some, 1.0 / jnp.where(some, size, 1.0), 0.0)
 
   def columns(x):
     return tuple(x[:, k] for k in range(modes))
@@ -219,7 +222,7 @@ def direct(
     read=shared.read,
   )
   modes, reads, second = memory.advance(spectrum, modes, gradient, coefficients)
-  root = jnp.sqrt(second)
+  root = _root(second)
   inverse = 1.0 / (root + scalars.epsilon)
   reads = [read * inverse for read in reads]
   unit_gradient = gradient * inverse
@@ -307,3 +310,17 @@ def apply_step(step: StepScalars, found: Directions, parameter):
   # A fallback's direction may be infinite: select, don't multiply by zero.
   chosen = jnp.where(step.trusted, found.direction, found.nominal)
   return step.factor * chosen + step.decay * parameter
+
+
+@jax.custom_jvp
+def _root(x):
+  """The square root, with derivative 0 at 0: padding, and unused weights."""
+  return jnp.sqrt(x)
+
+
+@_root.defjvp
+def _root_jvp(primals, tangents):
+  (x,), (dx,) = primals, tangents
+  positive = x > 0
+  slope = jnp.where(positive, 0.5 / jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+  return _root(x), slope * dx
