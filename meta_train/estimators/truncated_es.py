@@ -17,8 +17,8 @@ favours what helps soon, and it is gone only where an unroll is the whole
 episode.
 
 References: Wu, Ren, Liao, Grosse, "Understanding Short-Horizon Bias in
-Stochastic Meta-Optimization" (2018), for the bias; Metz,
-Maheswaranathan, Nixon, Freeman, Sohl-Dickstein, "Understanding and Correcting Pathologies in
+Stochastic Meta-Optimization" (2018), for the bias; Metz, Maheswaranathan,
+Nixon, Freeman, Sohl-Dickstein, "Understanding and Correcting Pathologies in
 the Training of Learned Optimizers" (2019).
 
 Main names: `truncated_es`.
