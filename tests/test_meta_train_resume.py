@@ -71,7 +71,6 @@ def _finish(folder, log_path):
   return config, theta, rows
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):
   log_path = tmp_path / "log"
