@@ -53,7 +53,7 @@ def _log_root(square, spread: float):
 
 
 def shape_features(tensors, dtype) -> Float[Array, "tensors 3"]:
-  """Returns rank, fan-in, fan-out and size of each tensor, scaled."""
+  """Returns rank (-1, 0, or 1 from 2 axes on), log fan-in, log fan-out."""
   rows = []
   for tensor in tensors:
     shape = tensor.shape
