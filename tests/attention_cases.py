@@ -10,6 +10,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flt_lopt import attention
 
@@ -57,6 +58,21 @@ def case_id(case) -> str:
   """Return a readable test id of a case."""
   name, options = case
   return "-".join([name, *(f"{k}={v}" for k, v in options.items())])
+
+
+def every(cases, *, quick=()):
+  """Return the decorator for tests over cases.
+
+  Args:
+    cases: `CASES` or `FIRST_CASES`. Further options of a name are slow tests.
+    quick: if given, the names that are not slow tests.
+  """
+  params = []
+  for case in cases:
+    slow = case not in FIRST_CASES or (quick and case[0] not in quick)
+    marks = [pytest.mark.slow] if slow else []
+    params.append(pytest.param(case, id=case_id(case), marks=marks))
+  return pytest.mark.parametrize("case", params)
 
 
 def make(case, **extra) -> attention.Encoding:

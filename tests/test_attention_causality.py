@@ -3,9 +3,8 @@
 import attention_cases as cases
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-EVERY = pytest.mark.parametrize("case", cases.CASES, ids=cases.case_id)
+EVERY = cases.every(cases.CASES)
 
 
 def causal_forms(encoding):

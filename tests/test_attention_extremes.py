@@ -9,7 +9,7 @@ import pytest
 
 from flt_lopt import attention
 
-EVERY = pytest.mark.parametrize("case", cases.FIRST_CASES, ids=cases.case_id)
+EVERY = cases.every(cases.FIRST_CASES)
 
 
 def all_forms(encoding):
@@ -48,7 +48,9 @@ def test_rows_without_keys_are_zero(case):
     assert np.all(np.isfinite(out))
 
 
-@EVERY
+@cases.every(
+  cases.FIRST_CASES, quick=("none", "flt_damped", "nprf", "flt_local_exact")
+)
 def test_lengths_zero_and_one(case):
   encoding = cases.make(case)
   params = cases.init(encoding)

@@ -10,7 +10,7 @@ import pytest
 from flt_lopt import attention
 
 BOTH = pytest.mark.parametrize("causal", [True, False])
-EVERY = pytest.mark.parametrize("case", cases.CASES, ids=cases.case_id)
+EVERY = cases.every(cases.CASES)
 
 # After an FFT, the error is relative to the largest mass, and dividing by a
 # small mass amplifies it; products themselves are tested at 2e-6.
