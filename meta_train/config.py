@@ -93,7 +93,9 @@ class MetaTrainConfig:
     "folder of this run; empty: runs/SUITE-seedSEED",
     may_change=True,
   )
-  seed: int = _option(0, "seed of everything random in the run", low=0)
+  seed: int = _option(
+    0, "seed of everything random in the run", low=0, high=2**32 - 1
+  )
   init_from: str = _option(
     "",
     "start from these weights (a file, or the name of shipped ones); empty: "
