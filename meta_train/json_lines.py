@@ -74,7 +74,8 @@ class JsonLines:
     for line in self.path.read_bytes().split(b"\n"):
       try:
         row = json.loads(line)
-      except ValueError:  # An empty line, or the one a kill cut short.
+      # An empty line, the one a kill cut short, or a damaged one.
+      except (ValueError, RecursionError):
         continue
       if isinstance(row, dict):
         lines.append((line, row))

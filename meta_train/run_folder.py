@@ -17,6 +17,7 @@ from typing import Any
 
 import chex
 
+import flt_lopt
 from flt_lopt import _atomic_file
 from meta_train import checkpoint as checkpoint_lib
 from meta_train import config as config_lib
@@ -26,6 +27,7 @@ from meta_train.errors import UserError
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+WEIGHTS = "theta.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 
@@ -48,10 +50,15 @@ class RunFolder:
     path: pathlib.Path,
     config: config_lib.MetaTrainConfig,
     lock: locks.Lock,
+    *,
+    command: Sequence[str] = (),
+    former: config_lib.MetaTrainConfig | None = None,
   ):
     self.path = path
     self.config = config
     self._lock = lock
+    self._command = command
+    self._former = former
     self.metrics = json_lines.JsonLines(path / METRICS)
     self.checkpoints = checkpoint_lib.CheckpointStore(
       path / CHECKPOINTS,
@@ -69,9 +76,13 @@ class RunFolder:
       The number of outer steps done and the state after them; 0 and the
       template itself for a new run.
 
+    This is what can still refuse to continue a run, so only then the files
+    that describe it, config.json and environment.json, are written anew.
+
     Raises:
       UserError: no checkpoint can be used, or the newest is beyond
-        `outer_steps`.
+        `outer_steps`, or there are none of a run that had some. Rows and
+        settings were not changed then.
     """
     found = self.checkpoints.restore(template)
     outer_step, state = (0, template) if found is None else found
@@ -81,13 +92,34 @@ class RunFolder:
         f"{outer_step} that the run in {self.path} has done already; use at "
         f"least {outer_step}, or another --run_dir"
       )
-    self.metrics.keep(lambda row: row.get("outer_step", 0) <= outer_step)
+    if found is None and self._former is not None:
+      self._check_never_saved(self._former)
+    try:
+      self.metrics.keep(lambda row: 0 <= _outer_step(row) <= outer_step)
+      if self._former is not None:
+        _describe_start(self.path, self.config, self._command)
+    except OSError as error:
+      raise _unwritable(self.path, error) from None
     return outer_step, state
 
   def save(self, outer_step: int, state: chex.ArrayTree) -> None:
     """Writes a checkpoint; the rows so far are on the disk before it is."""
     self.metrics.sync()
     self.checkpoints.save(outer_step, state)
+
+  def _check_never_saved(self, former: config_lib.MetaTrainConfig) -> None:
+    """Refuses a run whose checkpoints somebody has deleted."""
+    # A run killed before its first checkpoint has rows, but not more.
+    last = max(map(_outer_step, self.metrics.read()), default=0)
+    what = f"{last} outer steps" if last > former.checkpoint_every else ""
+    if _is_trained(self.path / WEIGHTS):
+      what = WEIGHTS
+    if what:
+      raise UserError(
+        f"the run in {self.path} has {what} but no checkpoint in "
+        f"{self.checkpoints.folder} to continue from; put one back, name "
+        "another --run_dir, or delete the folder to begin anew"
+      )
 
   def close(self) -> None:
     """Closes the files and lets other processes have the folder."""
@@ -111,7 +143,8 @@ def open_run(
     command: the command line, for the record.
 
   Returns:
-    The open folder, with config.json and environment.json written.
+    The open folder. In a new one config.json and environment.json are
+    written; in one to be continued `RunFolder.restore` does that.
 
   Raises:
     UserError: the folder cannot be written, is in use, holds something
@@ -123,25 +156,20 @@ def open_run(
     path.mkdir(parents=True, exist_ok=True)
     lock = locks.acquire(path / LOCK, what=f"the run folder {path}")
   except OSError as error:
-    raise UserError(
-      f"the run folder {path} cannot be written ({error.strerror}); name "
-      "another --run_dir"
-    ) from None
+    raise _unwritable(path, error) from None
   try:
     # Again: another process may have begun a run before we had the lock.
     _check_ours(path)
+    former = None
     if (path / CONFIG).exists():
-      _check_same(path, read_config(path), config)
-    _atomic_file.remove_leftovers(path)
-    _write(path / CONFIG, _record(config))
-    _write(path / ENVIRONMENT, _environment(path, config, command))
-    return RunFolder(path, config, lock)
+      former = read_config(path)
+      _check_same(path, former, config)
+    else:
+      _describe_start(path, config, command)
+    return RunFolder(path, config, lock, command=command, former=former)
   except OSError as error:
     lock.release()
-    raise UserError(
-      f"the run folder {path} cannot be written ({error}); name another "
-      "--run_dir"
-    ) from None
+    raise _unwritable(path, error) from None
   except BaseException:
     lock.release()
     raise
@@ -230,6 +258,16 @@ def _record(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
   return {"kind": _KIND, "version": _VERSION, "config": settings}
 
 
+def _describe_start(
+  path: pathlib.Path,
+  config: config_lib.MetaTrainConfig,
+  command: Sequence[str],
+) -> None:
+  _atomic_file.remove_leftovers(path)
+  _write(path / CONFIG, _record(config))
+  _write(path / ENVIRONMENT, _environment(path, config, command))
+
+
 def _environment(
   path: pathlib.Path,
   config: config_lib.MetaTrainConfig,
@@ -237,11 +275,38 @@ def _environment(
 ) -> dict[str, Any]:
   """Describes this start, and keeps what was written of earlier ones."""
   now = environment.describe(seed=config.seed, command=command)
-  earlier: list[Any] = []
-  if (path / ENVIRONMENT).exists():
+  try:
     last = _read(path / ENVIRONMENT)
-    earlier = [*last.pop("earlier_starts", []), last]
-  return {**now, "earlier_starts": earlier}
+  except UserError:  # Missing or damaged: no run needs it to continue.
+    return {**now, "earlier_starts": []}
+  earlier = last.pop("earlier_starts", [])
+  if not isinstance(earlier, list):
+    earlier = []
+  return {**now, "earlier_starts": [*earlier, last]}
+
+
+def _outer_step(row: dict[str, Any]) -> int:
+  """Returns the outer step of a row, -1 if it has none."""
+  outer_step = row.get("outer_step")
+  return outer_step if type(outer_step) is int else -1
+
+
+def _is_trained(weights: pathlib.Path) -> bool:
+  """Says whether weights are there that took outer steps to make."""
+  if not weights.exists():
+    return False
+  try:
+    # A run of no outer steps writes weights and never a checkpoint.
+    return flt_lopt.read_provenance(weights).get("outer_steps") != 0
+  except flt_lopt.WeightsError:
+    return True
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
+  return UserError(
+    f"the run folder {path} cannot be written ({error.strerror or error}); "
+    "name another --run_dir"
+  )
 
 
 def _read(file: pathlib.Path) -> dict[str, Any]:

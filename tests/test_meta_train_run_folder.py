@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flt_lopt
 from meta_train import json_lines, run_folder
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
@@ -73,8 +74,10 @@ def test_a_finished_run_is_continued_by_more_steps(tmp_path):
   _train(_config(tmp_path / "short"))
   continued, _ = _train(_config(tmp_path / "short", outer_steps=14))
   np.testing.assert_array_equal(continued, theta)
+  before = _snapshot(tmp_path)
   with pytest.raises(UserError, match="--outer_steps=5 is less than the 14"):
     _train(_config(tmp_path / "short", outer_steps=5))
+  assert _snapshot(tmp_path) == before
 
 
 def test_fallback_to_an_older_checkpoint_rewinds_the_rows(tmp_path):
@@ -102,12 +105,66 @@ def test_settings_that_shape_the_numbers_may_not_change(tmp_path):
 def test_other_settings_may_change_and_are_recorded(tmp_path):
   _train(_config(tmp_path))
   config = _config(tmp_path, log_every=3, eval_seeds=2, evaluate=False)
-  run_folder.open_run(config, command=["again"]).close()
+  with run_folder.open_run(config, command=["again"]) as run:
+    run.restore(START)
   assert run_folder.read_config(tmp_path) == config
   environment = json.loads((tmp_path / "environment.json").read_text())
   assert environment["command"] == ["again"]
   earlier = [start["command"] for start in environment["earlier_starts"]]
   assert earlier == [["train"]]
+
+
+def test_rows_without_an_outer_step_are_dropped(tmp_path):
+  _, rows = _train(_config(tmp_path))
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"outer_step": "3"}\n{"outer_step": null}\n{"loss": 1}\n')
+    file.write('{"outer_step": true}\n{"outer_step": 2.5}\n')
+    file.write("[" * 100_000 + "\n")
+  assert _train(_config(tmp_path))[1] == rows
+
+
+@pytest.mark.parametrize("text", ['{"earlier_starts": 3}', "{", "[]", ""])
+def test_a_damaged_environment_does_not_stop_a_run(tmp_path, text):
+  _train(_config(tmp_path))
+  (tmp_path / "environment.json").write_text(text)
+  _train(_config(tmp_path))
+  environment = json.loads((tmp_path / "environment.json").read_text())
+  assert environment["command"] == ["train"]
+  assert isinstance(environment["earlier_starts"], list)
+
+
+def _delete_checkpoints(folder):
+  for file in (folder / "checkpoints").iterdir():
+    file.unlink()
+  (folder / "checkpoints").rmdir()
+
+
+@pytest.mark.parametrize("left", ["10 outer steps", "theta.safetensors"])
+def test_a_run_without_its_checkpoints_is_not_begun_anew(tmp_path, left):
+  config = _config(tmp_path, checkpoint_every=4)
+  _train(config)
+  _delete_checkpoints(tmp_path)
+  if left == "theta.safetensors":
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / left).write_bytes(b"precious")
+  before = _snapshot(tmp_path)
+  with pytest.raises(UserError, match=f"has {left} but no checkpoint"):
+    _train(config)
+  assert _snapshot(tmp_path) == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+  _train(_config(tmp_path / "run", checkpoint_every=4), until=3)
+  # Weights of no outer steps never had a checkpoint.
+  optimizer = flt_lopt.OptimizerConfig()
+  theta = flt_lopt.LearnedOptimizer(optimizer).init(jax.random.key(0))
+  file = tmp_path / "run" / "theta.safetensors"
+  flt_lopt.save(file, optimizer, theta, {"outer_steps": 0})
+  # What counts is the distance the killed run had.
+  config = _config(tmp_path / "run", checkpoint_every=2)
+  with run_folder.open_run(config) as run:
+    assert run.restore(START)[0] == 0
+    assert run.metrics.read() == []
 
 
 def test_one_process_at_a_time(tmp_path):
