@@ -23,14 +23,20 @@ def set_up(config: config_lib.MetaTrainConfig) -> None:
     config: `num_devices` and `compilation_cache_dir` are used.
 
   Raises:
-    UserError: the cache folder the user named cannot be made.
+    UserError: the cache folder the user named cannot be made, or there are
+      fewer devices than asked for.
   """
-  _set_num_devices(config.num_devices or num_cores())
+  # More devices than cores only slow each other down, so there are as many
+  # only for those who told jax itself.
+  told = getattr(jax.config, "jax_num_cpu_devices", -1)
+  most = max(num_cores(), told)
+  _set_num_devices(min(config.num_devices, most) or num_cores())
   folder = cache_folder(config.compilation_cache_dir)
   if folder is not None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: a start consists of many of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  devices(config)
 
 
 def devices(config: config_lib.MetaTrainConfig) -> list[jax.Device]:
@@ -44,9 +50,11 @@ def devices(config: config_lib.MetaTrainConfig) -> list[jax.Device]:
   """
   found = jax.local_devices()
   if config.num_devices > len(found):
+    kind = found[0].platform
+    reason = f" (this machine has {num_cores()} cores)" if kind == "cpu" else ""
     raise UserError(
       f"--num_devices={config.num_devices} is more than the {len(found)} "
-      f"{found[0].platform} device(s) there are; use 0 for all of them"
+      f"{kind} device(s) there are{reason}; use 0 for all of them"
     )
   return found[: config.num_devices or len(found)]
 

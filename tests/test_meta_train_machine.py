@@ -33,6 +33,8 @@ def test_devices_and_compiled_programs_are_as_asked(tmp_path):
     if not name.startswith("JAX_") and name != "XLA_FLAGS"
   }
   environment |= {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+  # Who tells jax itself may have more devices than cores.
+  environment |= {"JAX_NUM_CPU_DEVICES": "4"}
   done = subprocess.run(
     [sys.executable, "-c", _PROGRAM, "3"],
     env=environment | {"JAX_PLATFORMS": "cpu"},
@@ -53,6 +55,18 @@ def test_no_more_devices_than_there_are():
   config = MetaTrainConfig(num_devices=count + 1)
   with pytest.raises(UserError, match=rf"--num_devices={count + 1} .*use 0"):
     machine.devices(config)
+
+
+def test_devices_are_at_most_as_many_as_cores(monkeypatch):
+  asked = []
+  monkeypatch.setattr(machine, "_set_num_devices", asked.append)
+  monkeypatch.setattr(machine, "num_cores", lambda: 6)
+  most = max(6, jax.config.jax_num_cpu_devices)
+  config = MetaTrainConfig(num_devices=500, compilation_cache_dir="off")
+  with pytest.raises(UserError, match=r"--num_devices=500 .*has 6 cores"):
+    machine.set_up(config)
+  machine.set_up(MetaTrainConfig(compilation_cache_dir="off"))
+  assert asked == [most, 6]
 
 
 def test_the_cache_folder(tmp_path, monkeypatch):
