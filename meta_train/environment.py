@@ -14,8 +14,10 @@ from typing import Any
 
 import jax
 
+import flt_lopt
+
 _PACKAGES = (
-  ("flt-lopt", "jax", "jaxlib", "optax", "dm-haiku", "chex", "numpy")
+  ("jax", "jaxlib", "optax", "dm-haiku", "chex", "numpy")
   + ("absl-py", "safetensors", "jaxtyping", "tqdm")
   + ("scikit-learn", "matplotlib")
 )
@@ -41,7 +43,10 @@ def describe(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
     "backend": devices[0].platform,
     "device_kind": devices[0].device_kind,
     "num_devices": len(devices),
-    "versions": {name: _version(name) for name in _PACKAGES},
+    "versions": {
+      "flt-lopt": flt_lopt.__version__,  # Also where it is not installed.
+      **{name: _version(name) for name in _PACKAGES},
+    },
     "git_revision": _git_revision(),
   }
 
