@@ -74,6 +74,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
   except flags.Error as error:
     text = str(error).removeprefix("ERROR:: ")
     raise UserError(f"{text}; see {PROGRAM} --help") from None
+  except ValueError as error:  # What absl raises for --noNAME=value.
+    raise UserError(f"{error}; see {PROGRAM} --help") from None
   if rest:
     raise UserError(
       f"unexpected argument {rest[0]!r}; write settings as --name=value, see "
@@ -118,7 +120,8 @@ def _define() -> flags.FlagValues:
     define(field.name, field.default, text, flag_values=values)
   flags.DEFINE_string("recipe", "", _RECIPE_TEXT, flag_values=values)
   for name, text in _ACTIONS.items():
-    flags.DEFINE_bool(name, False, text, flag_values=values)
+    short = "h" if name == "help" else None
+    flags.DEFINE_bool(name, False, text, short_name=short, flag_values=values)
   return values
 
 
@@ -140,13 +143,14 @@ def _unknown(name: str, values: flags.FlagValues) -> str:
 def _illegal(message: str) -> str:
   """Rewrites absl's message, which quotes Python's."""
   match = re.match(r"flag --(\w+)=(.*?):", message, re.DOTALL)
-  fields = {field.name: field for field in config_lib.options()}
-  if match is None or match[1] not in fields:
+  defaults = {field.name: field.default for field in config_lib.options()}
+  defaults |= dict.fromkeys(_ACTIONS, False)
+  if match is None or match[1] not in defaults:
     return message
-  default = fields[match[1]].default
+  default = defaults[match[1]]
   return (
     f"--{match[1]}={match[2]} is not {_TYPE_TEXTS[type(default)]}; "
-    f"the default is {default}"
+    f"the default is {str(default).lower()}"
   )
 
 

@@ -1,19 +1,26 @@
 """The program behind `python -m meta_train`, from flags to exit code.
 
 Exit codes: 0 for success, 2 for whatever the user can mend (one line on
-standard error says how), 130 when interrupted from the keyboard. Imports are
-inside the functions: `--help` needs no jax, and `guard` looks before `tasks`
-is imported.
+standard error says how), 130 when interrupted from the keyboard, 143 when
+terminated. Imports are inside the functions: `--help` needs no jax, and
+`guard` looks before `tasks` is imported.
 
 Main names: `main`.
 """
 
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from meta_train import guard
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
+
+
+class _Terminated(BaseException):
+  """SIGTERM came; it unwinds like a KeyboardInterrupt."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,19 +30,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: without the program's name; None: those of this process.
   """
   try:
-    guard.check_packages()
-    _dispatch(sys.argv[1:] if arguments is None else arguments)
+    with _terminable():
+      guard.check_packages()
+      _dispatch(sys.argv[1:] if arguments is None else arguments)
   except UserError as error:
     print(f"meta_train: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print(
-      "meta_train: interrupted; the same command continues from the last "
-      "checkpoint",
-      file=sys.stderr,
-    )
-    return 130
+    return _stopped("interrupted", 130)
+  except _Terminated:
+    return _stopped("terminated", 143)
   return 0
+
+
+def _stopped(how: str, code: int) -> int:
+  print(
+    f"meta_train: {how}; the same command continues from the last checkpoint",
+    file=sys.stderr,
+  )
+  return code
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+  """Makes SIGTERM raise `_Terminated` inside the `with`."""
+  ours = threading.current_thread() is threading.main_thread()
+  if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    yield  # Only the main thread may, and whoever has a handler keeps it.
+    return
+
+  def terminate(number, frame):
+    del number, frame
+    # A second one may not stop the files from being closed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Terminated
+
+  signal.signal(signal.SIGTERM, terminate)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _dispatch(arguments: Sequence[str]) -> None:

@@ -1,9 +1,15 @@
 """The command line: what it accepts, and what it says about mistakes."""
 
 import dataclasses
+import importlib.util
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import pytest
 
@@ -75,6 +81,9 @@ def test_every_number_has_a_unit_or_is_a_pure_number():
     (["--withhold_num_steps=2"], ["=2.0", "at most 1"]),
     (["--sigma=nan"], ["--sigma=nan", "finite"]),
     (["--sigma"], ["--sigma"]),
+    (["--noevaluate=3"], ["--noevaluate=3", "--help"]),
+    (["--help=foo"], ["--help=foo is not true or false"]),
+    (["--seed=99999999999999999999"], ["--seed=9999", "at most 4294967295"]),
     (["--evaluate=perhaps"], ["--evaluate=perhaps", "true or false"]),
     (["--min_horizon=50", "--truncation=60"], ["--truncation=60", "most 50"]),
     (["--min_horizon=90", "--max_horizon=80"], ["--max_horizon=80", "90"]),
@@ -99,6 +108,46 @@ def test_an_unknown_suite_lists_the_suites(capsys, tmp_path, monkeypatch):
   assert "did you mean quick?" in error
   assert "there are:" in error
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(flag, capsys):
+  assert main.main([flag]) == 0
+  assert "--task_suite" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
+def test_termination_unwinds_and_leaves_no_handler(capsys, monkeypatch):
+  cleaned_up = []
+
+  def terminate(arguments):
+    del arguments
+    try:
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(60)
+    finally:
+      cleaned_up.append(True)
+
+  monkeypatch.setattr(main, "_dispatch", terminate)
+  before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  try:
+    assert main.main([]) == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert cleaned_up
+  printed = capsys.readouterr().err
+  assert "terminated; the same command continues" in printed
+  assert printed.count("\n") == 1
+
+
+def test_main_works_in_any_thread(capsys):
+  codes = []
+  thread = threading.Thread(target=lambda: codes.append(main.main(["-h"])))
+  thread.start()
+  thread.join()
+  assert codes == [0]
+  assert "--task_suite" in capsys.readouterr().out
 
 
 def test_lists(capsys, monkeypatch):
@@ -180,3 +229,20 @@ def test_a_users_tasks_module_is_noticed(tmp_path):
 
 def test_the_guard_accepts_our_own_packages():
   guard.check_packages()
+
+
+@pytest.mark.parametrize("name", ["numpy", "jax", "optax", "haiku", "chex"])
+def test_a_users_file_may_not_hide_a_package_of_others(
+  name, tmp_path, monkeypatch
+):
+  file = tmp_path / f"{name}.py"
+  file.write_text("raise SystemExit('not the real one')\n")
+  # As if it had been found first: numpy itself is imported long since.
+  hidden = importlib.util.spec_from_file_location(name, file)
+  fake = types.ModuleType(name)
+  fake.__spec__ = hidden
+  with monkeypatch.context() as patch:
+    patch.setitem(sys.modules, name, fake)
+    with pytest.raises(UserError, match=f"hides the package {name},") as caught:
+      guard.check_packages()
+  assert str(file) in str(caught.value)
