@@ -53,6 +53,7 @@ def test_the_folder_records_what_was_run(tmp_path):
   assert environment["seed"] == 3
   assert environment["command"] == ["train"]
   assert environment["versions"]["jax"] == jax.__version__
+  assert environment["versions"]["flt-lopt"] == flt_lopt.__version__
   assert environment["num_devices"] == jax.device_count()
 
 
