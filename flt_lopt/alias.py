@@ -20,8 +20,14 @@ def _load(path: str, changed):
 
 
 def _get(weights):
-  if not isinstance(weights, str | os.PathLike):
+  if isinstance(weights, tuple) and len(weights) == 2:
     return weights
+  if not isinstance(weights, str | os.PathLike):
+    raise ValueError(
+      f"weights={weights!r} must be the name of shipped weights "
+      f"({', '.join(weights_lib.list_pretrained())}), a path, or a pair "
+      "(config, theta)."
+    )
   path = os.fspath(weights)
   changed = os.stat(path).st_mtime_ns if os.path.exists(path) else None
   return _load(path, changed)

@@ -7,6 +7,7 @@ nothing else: knobs of one training run (`num_steps`, `learning_rate`,
 
 import dataclasses
 
+from flt_lopt import attention, memory
 from flt_lopt.attention import registry
 
 #: Version of the inputs that the networks see. Weights are void when it
@@ -24,8 +25,8 @@ class OptimizerConfig:
     hidden_units: width of the direction network, which runs once per
       parameter and step.
     controller: name of the positional encoding of the per-tensor attention
-      controller (`flt_lopt.attention.list_encodings`), or `"off"` for no
-      controller at all (only the learned scalars remain).
+      controller, any of `flt_lopt.attention` that has the form "recurrent",
+      or `"off"` for no controller at all (only learned scalars remain).
     controller_heads: attention heads of the controller.
     controller_width: query, key and value width of each head.
     controller_features: FAVOR+ random features of each head.
@@ -48,6 +49,9 @@ class OptimizerConfig:
   epsilon_mode: str = "relative"
 
   def __post_init__(self):
+    registry.check_choice("memory", self.memory, memory.MEMORIES)
+    streaming = attention.list_encodings(form="recurrent")
+    registry.check_choice("controller", self.controller, ("off", *streaming))
     registry.check_choice("memory_floats", self.memory_floats, (2, 4, 6))
     registry.check_choice(
       "epsilon_mode", self.epsilon_mode, ("relative", "absolute")

@@ -19,6 +19,7 @@ Reference: Choromanski et al., "Learning a Fourier Transform for Linear
 Relative Positional Encodings in Transformers" (2023).
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -57,10 +58,25 @@ def bound(raw: Float[Array, "tensors outputs"], modes: int) -> Control:
   """Squashes raw outputs into their ranges; the memory bounds its gates."""
   return Control(
     log_step=LOG_STEP_RANGE * jnp.tanh(raw[:, 0] / LOG_STEP_RANGE),
-    weight_decay=MAX_WEIGHT_DECAY * jnp.clip(raw[:, 1], 0.0, 1.0),
+    weight_decay=MAX_WEIGHT_DECAY * jnp.minimum(_hinge(raw[:, 1]), 1.0),
     rate_gate=raw[:, 2 : 2 + modes],
     write_gate=raw[:, 2 + modes :],
   )
+
+
+@contextlib.contextmanager
+def _usual_promotion():
+  """Lets the attention library be used where promotion is forbidden."""
+  with (
+    jax.numpy_dtype_promotion("standard"),
+    jax.numpy_rank_promotion("allow"),
+  ):
+    yield
+
+
+def _hinge(x: Float[Array, "tensors"]) -> Float[Array, "tensors"]:
+  """Returns about max(x, 0), 0 at 0, with a slope on both sides of it."""
+  return 0.5 * (x + jnp.sqrt(x * x + 0.01) - 0.1)
 
 
 def make_attention(config: OptimizerConfig) -> attention.StreamingAttention:
@@ -119,7 +135,8 @@ def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
   """Returns the attention state of every tensor before the first step."""
   if config.controller == "off":
     return ()
-  return make_attention(config).init_state((num_tensors,), dtype=dtype)
+  with _usual_promotion():
+    return make_attention(config).init_state((num_tensors,), dtype=dtype)
 
 
 def _network(config: OptimizerConfig, modes: int):
@@ -168,7 +185,8 @@ def step(
     nothing = jnp.zeros((token.shape[0], num_outputs(modes)), token.dtype)
     return bound(nothing, modes), state
   network = {name: theta[name] for name in theta if name != "encoding"}
-  raw, state = _network(config, modes).apply(
-    network, theta["encoding"], state, token, clock
-  )
+  with _usual_promotion():
+    raw, state = _network(config, modes).apply(
+      network, theta["encoding"], state, token, clock
+    )
   return bound(raw, modes), state

@@ -18,8 +18,10 @@ controller's log step and weight decay. At initialisation gamma = 0, rho = 1,
 c = w = 0 and d = n: AdamW.
 
 Safeguard: where d is not finite, or points away from n (their inner product
-is negative), the tensor's step falls back to n. Where the gradient is not
-finite, the tensor's update is zero and its memory keeps its values.
+is negative), the tensor's step falls back to n. Where a tensor's gradient is
+not finite, or so large that the sum of its squares exceeds 1e34, its update is
+zero and its memory keeps its values. Where the parameters are so large that
+the length of the step is not finite, the update is zero.
 """
 
 from typing import Any, NamedTuple
@@ -36,7 +38,9 @@ from flt_lopt.config import OptimizerConfig
 TINY = 1e-30
 #: Parameters smaller than this count as this large in relative steps.
 MIN_PARAMETER = 1e-3
-MAX_EXPONENT = 1.5
+MIN_EXPONENT, MAX_EXPONENT = -0.5, 1.5
+#: Of a tensor's squared gradients: beyond it the memory would overflow.
+MAX_SUM_SQUARE = 1e34
 
 
 class TensorState(NamedTuple):
@@ -121,7 +125,7 @@ def before(
   modes = memory.num_modes(spectrum)
   dtype = sum_square.dtype
   sizes = jnp.asarray([max(t.size, 1) for t in tensors], dtype)
-  finite = jnp.isfinite(sum_square)
+  finite = sum_square < MAX_SUM_SQUARE
   square = jnp.where(finite, sum_square, 0.0) / sizes
 
   shapes = tokens.shape_features(tensors, dtype)
@@ -278,24 +282,24 @@ def after(
   trusted &= mean["nominal_direction"] >= 0
   square = jnp.where(trusted, mean["direction"], mean["nominal"])
   exponents = theta["step"]["exponents"]
-  gamma = jnp.clip(exponents[0], 0.0, MAX_EXPONENT)
-  rho = jnp.clip(1.0 + exponents[1], 0.0, MAX_EXPONENT)
+  gamma = jnp.clip(exponents[0], MIN_EXPONENT, MAX_EXPONENT)
+  rho = jnp.clip(1.0 + exponents[1], MIN_EXPONENT, MAX_EXPONENT)
   size = jnp.sqrt(mean["parameter"] + MIN_PARAMETER**2)
   log_length = gamma * jnp.log(size)
   log_length += 0.5 * (
     rho * jnp.log(mean["nominal"] + TINY) - jnp.log(square + TINY)
   )
-  moved = gains.finite & (square > 0)
   length = gains.base * jnp.exp(gains.log_step + log_length)
+  moved = gains.finite & (square > 0) & jnp.isfinite(length)
   factor = jnp.where(moved, length, 0.0)
   decay = gains.base * (gains.weight_decay + weight_decay)
   step = StepScalars(
     factor=factor,
     trusted=trusted,
-    decay=jnp.where(gains.finite, decay, 0.0),
+    decay=jnp.where(gains.finite & jnp.isfinite(length), decay, 0.0),
   )
   stats = tokens.Statistics(
-    update=factor * factor * square,
+    update=jnp.where(moved, factor * factor * square, gains.stats.update),
     **{
       name: jnp.where(gains.finite & jnp.isfinite(value), value, old)
       for name, value in mean.items()

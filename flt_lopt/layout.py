@@ -84,6 +84,11 @@ class FlatLayout:
     """1 at the places of parameters and 0 at the padding."""
     return self.flatten([jnp.ones(t.shape, jnp.float32) for t in self.tensors])
 
+  def _sum(self, rows: Float[Array, "blocks sums"]):
+    return jnp.matmul(
+      self._membership, rows, precision=jax.lax.Precision.HIGHEST
+    )
+
   def flatten(self, leaves) -> Float[Array, "blocks lanes"]:
     """Packs the tensors, in order, into one array."""
     rows = []
@@ -116,7 +121,12 @@ class FlatLayout:
   def collect(self, sums):
     (part,) = sums
     leaves, structure = jax.tree.flatten(_sum_rows(part))
-    totals = self._membership @ jnp.stack(leaves, axis=-1)
+    rows = jnp.stack(leaves, axis=-1)
+    # A product with 0 or 1 would carry one tensor's NaN to all of them.
+    finite = jnp.isfinite(rows)
+    totals = self._sum(jnp.where(finite, rows, 0.0))
+    broken = self._sum(1.0 - finite) > 0
+    totals = jnp.where(broken, jnp.nan, totals)
     return jax.tree.unflatten(
       structure, [totals[:, i] for i in range(len(leaves))]
     )

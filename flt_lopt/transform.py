@@ -32,15 +32,29 @@ class FltState(NamedTuple):
 
 def _work_dtype(leaves):
   """Returns float64 if a parameter is, otherwise float32."""
-  for leaf in leaves:
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+  # As jax will hold them: without x64, NumPy's float64 is float32.
+  dtypes = [jnp.result_type(leaf) for leaf in leaves]
+  for dtype in dtypes:
+    if not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
-        f"a parameter has dtype {leaf.dtype}, but learned optimizers take real "
+        f"a parameter has dtype {dtype}, but learned optimizers take real "
         "floating-point parameters; split complex ones into real and imaginary "
         "parts and leave others out with optax.masked."
       )
-  wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
+  wide = any(dtype == jnp.float64 for dtype in dtypes)
   return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def _check_num_steps(num_steps) -> None:
+  """Refuses a given number that can't be a count of steps."""
+  if num_steps is None or isinstance(num_steps, jax.Array):
+    return  # An array may be traced, and says its value only later.
+  if num_steps is True or not num_steps >= 1 or num_steps != num_steps // 1:
+    raise ValueError(
+      f"num_steps={num_steps} must be a whole number of steps, at least 1, or "
+      "None where it is not known; a learning rate is given as learning_rate=, "
+      "and 1.0 is the learned one."
+    )
 
 
 def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
@@ -109,6 +123,7 @@ def scale_by_learned(
   those of `LearnedOptimizer.transform`.
   """
   spectrum = memory.make_spectrum(config.memory, config.memory_floats)
+  _check_num_steps(num_steps)
 
   def init(params):
     leaves = jax.tree.leaves(params)
@@ -137,6 +152,7 @@ def scale_by_learned(
       )
     structure: Any
     p_leaves, structure = jax.tree.flatten(params)
+    p_leaves = [jnp.asarray(leaf) for leaf in p_leaves]
     if not p_leaves:
       count = optax.safe_increment(state.count)
       return updates, state._replace(count=count)

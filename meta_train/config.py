@@ -11,6 +11,7 @@ Main names: `MetaTrainConfig`, `options`.
 import dataclasses
 import math
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -138,7 +139,7 @@ class MetaTrainConfig:
   objective: str = _option(
     "mean",
     "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
-    "(its logarithm, which weighs small losses as much as large ones)",
+    "(the logarithm of it plus 0.1, which weighs small losses more)",
   )
   estimator: str = _option(
     "pes",
@@ -253,6 +254,13 @@ class MetaTrainConfig:
         f"--max_horizon={self.max_horizon} is shorter than "
         f"--min_horizon={self.min_horizon}; raise the one or lower the other"
       )
+    longest = self.max_horizon // self.truncation * self.truncation
+    if self.min_horizon <= self.max_horizon and longest < self.min_horizon:
+      raise UserError(
+        f"--truncation={self.truncation} has no multiple from --min_horizon="
+        f"{self.min_horizon} to --max_horizon={self.max_horizon}, as inner "
+        f"runs are; use --max_horizon={longest + self.truncation}"
+      )
     if self.truncation > self.min_horizon:
       raise UserError(
         f"--truncation={self.truncation} is longer than the shortest inner "
@@ -272,7 +280,7 @@ class MetaTrainConfig:
   def folder(self) -> str:
     """The run's folder: `run_dir`, or one named by suite or task and seed."""
     if self.run_dir:
-      return self.run_dir
+      return os.path.expanduser(self.run_dir)
     name = self.task.replace(":", "-") if self.task else self.task_suite
     return f"runs/{name}-seed{self.seed}"
 

@@ -98,6 +98,11 @@ def train(
         folder.save(outer_step, state)
       recent.append(metrics.meta_loss)
       progress.update(outer_step, meta_loss=np.mean(recent))
+  if recent and metrics.diverged_fraction == 1.0:
+    _say(
+      "warning: at the end every inner run had diverged, so the optimizer has "
+      "learned nothing from them; is the task's loss finite at its start?"
+    )
   return state
 
 
@@ -163,7 +168,7 @@ def _finish(config: MetaTrainConfig) -> None:
   command = [
     *("python", "-m", "meta_train"),
     *_given(config),
-    f"--outer_steps={2 * config.outer_steps}",
+    f"--outer_steps={max(1, 2 * config.outer_steps)}",
   ]
   print(f"next: as long again, from here: {shlex.join(command)}")
 

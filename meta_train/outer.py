@@ -171,7 +171,8 @@ class OuterLoop:
 
   def compiled_programs(self) -> int:
     """Returns how many programs `step` has compiled; 2 and never more."""
-    return self._estimate._cache_size() + self._apply._cache_size()
+    programs: tuple[Any, ...] = (self._estimate, self._apply)
+    return sum(program._cache_size() for program in programs)
 
   def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)

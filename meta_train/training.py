@@ -125,11 +125,15 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
 
 
 def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
-  """Returns Adam behind a clip of the global norm."""
-  return optax.chain(
+  """Returns Adam behind a clip of the global norm.
+
+  A gradient that is not finite changes nothing: theta and Adam's state stay.
+  """
+  chain = optax.chain(
     optax.clip_by_global_norm(config.outer_gradient_clip),
     optax.adam(config.outer_learning_rate),
   )
+  return optax.apply_if_finite(chain, max_consecutive_errors=2**31 - 1)
 
 
 def load_problems(config: MetaTrainConfig) -> Problems:

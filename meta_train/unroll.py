@@ -116,7 +116,11 @@ class Unroller:
     params, model_state = self.family.task_fn(cfg).init_with_state(init_key)
     low, high = math.log(self.min_horizon), math.log(self.max_horizon)
     drawn = jnp.exp(jax.random.uniform(length_key, minval=low, maxval=high))
-    unrolls = jnp.maximum(jnp.round(drawn / self.truncation), 1.0)
+    unrolls = jnp.clip(
+      jnp.round(drawn / self.truncation),
+      -(-self.min_horizon // self.truncation),
+      self.max_horizon // self.truncation,
+    )
     length = unrolls * self.truncation
     told = jax.random.bernoulli(told_key, 1.0 - self.withhold)
     episode = Episode(
@@ -176,8 +180,8 @@ class Unroller:
         run.params,
         num_steps=episode.num_steps,
       )
-      diverged = run.diverged | ~jnp.isfinite(loss)
       normalised = jnp.minimum(task.normalizer(loss), ceiling)
+      diverged = run.diverged | ~jnp.isfinite(loss) | ~jnp.isfinite(normalised)
       counted = objective(jnp.where(diverged, ceiling, normalised))
       moved = jnp.where(diverged, run.params, run.params + updates)
       return Run(moved, model_state, optimizer, diverged), counted
@@ -187,9 +191,11 @@ class Unroller:
     return run, UnrollResult(jnp.mean(losses), run.diverged)
 
 
+#: What a diverged run counts where the task's normalizer has no bound.
 MAX_LOSS = 1e4
 
 
+#: Losses below it count little: zero has no logarithm.
 LOG_FLOOR = 0.1
 
 
