@@ -137,7 +137,7 @@ class MetaTrainConfig:
     high=1.0,
   )
   objective: str = _option(
-    "mean",
+    "log",
     "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
     "(the logarithm of it plus 0.1, which weighs small losses more)",
   )
