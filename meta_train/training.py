@@ -160,13 +160,38 @@ def load_problems(config: MetaTrainConfig) -> Problems:
           "is for evaluation, choose another (--list_suites)"
         )
       return Problems(suite.train, suite.held_out)
-    family = augment.augment(tasks.user_family(config.task), *augmentations)
+    own = tasks.user_family(config.task)
+    _check_shapes(config.task, own)
+    family = augment.augment(own, *augmentations)
   except ValueError as error:
     given = f"--task={config.task}" if config.task else "the suite"
     raise UserError(f"{given}: {error}") from error
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
   return Problems((family,), (family.task_fn(cfg),))
+
+
+def _check_shapes(name: str, family) -> None:
+  """Refuses a user's task whose parameters or loss don't fit."""
+
+  def probe(key):
+    task = family.task_fn(family.sample(key))
+    params, model_state = task.init_with_state(key)
+    return params, task.loss_with_state(params, model_state, key, None)[0]
+
+  params, loss = jax.eval_shape(probe, jax.random.key(0))
+  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+  if dtypes != {"float32"}:
+    raise UserError(
+      f"--task={name}: its parameters have dtypes "
+      f"{', '.join(sorted(dtypes)) or '(there are none)'}, but meta-training "
+      "takes float32; convert them in init, and cast inside the loss"
+    )
+  if loss.shape != () or loss.dtype != "float32":
+    raise UserError(
+      f"--task={name}: its loss has shape {loss.shape} and dtype {loss.dtype}, "
+      "but must be one float32 number; take the mean"
+    )
 
 
 def _start(config, lopt, key):

@@ -171,9 +171,14 @@ def test_recipes_are_configurations():
 
 def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
   (tmp_path / "some_tasks_of_mine.py").write_text(
+    "import jax.numpy as jnp\n"
     "class MyTask:\n"
-    "  def init(self, key): return {}\n"
-    "  def loss(self, params, key, data): return 0.0\n"
+    "  def init(self, key): return {'w': jnp.ones(3)}\n"
+    "  def loss(self, params, key, data): return jnp.mean(params['w'] ** 2)\n"
+    "class Vector(MyTask):\n"
+    "  def loss(self, params, key, data): return params['w'] ** 2\n"
+    "class Half(MyTask):\n"
+    "  def init(self, key): return {'w': jnp.ones(3, jnp.bfloat16)}\n"
   )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", list(sys.path))
@@ -182,6 +187,8 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
   assert len(problems.train) == len(problems.held_out) == 1
   for spec, words in (
     ("some_tasks_of_mine:MyTsk", "MyTask"),
+    ("some_tasks_of_mine:Vector", "shape (3,)"),
+    ("some_tasks_of_mine:Half", "bfloat16"),
     ("some_tasks_of_mine", "module:Name"),
     ("no_such_module_here:MyTask", "no_such_module_here"),
   ):
