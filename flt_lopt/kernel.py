@@ -223,7 +223,6 @@ def direct(
     inverse_mass=scalars.inverse_mass,
     cosine=shared.cosine,
     sine=shared.sine,
-    read=shared.read,
   )
   modes, reads, second = memory.advance(spectrum, modes, gradient, coefficients)
   root = _root(second)

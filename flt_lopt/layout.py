@@ -13,7 +13,7 @@ over each tensor (`collect`).
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,18 +31,6 @@ class TensorInfo(NamedTuple):
   @property
   def size(self) -> int:
     return math.prod(self.shape)
-
-
-class Layout(Protocol):
-  """What the kernel needs to know of where tensors lie."""
-
-  tensors: tuple[TensorInfo, ...]
-
-  def expand(self, scalars: Any) -> list[Any]:
-    """Turns a pytree of [tensors] arrays into one pytree per part."""
-
-  def collect(self, sums: Sequence[Any]) -> Any:
-    """Sums each part's pytree of arrays over its tensors, to [tensors]."""
 
 
 class LeafLayout:

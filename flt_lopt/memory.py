@@ -153,8 +153,8 @@ class Coefficients(NamedTuple):
   """What one step of the memory needs besides the parameter's own numbers.
 
   `decay`, `write` and `inverse_mass` hold one entry per mode, `cosine` and
-  `sine` one per gradient mode, `read` one per reading; entries are scalars
-  or broadcast against the tensor.
+  `sine` one per gradient mode; entries are scalars or broadcast against the
+  tensor.
   """
 
   decay: tuple[Float[Array, "..."], ...]
@@ -162,7 +162,6 @@ class Coefficients(NamedTuple):
   inverse_mass: tuple[Float[Array, "..."], ...]
   cosine: tuple[Float[Array, "..."], ...]
   sine: tuple[Float[Array, "..."], ...]
-  read: tuple[Float[Array, "..."], ...]
 
 
 def step_mass(

@@ -79,7 +79,7 @@ def load(
       it has a folder separator or ends in `.safetensors`.
 
   Returns:
-    The configuration and `theta`.
+    The configuration and `theta`, whose leaves are NumPy arrays.
 
   Raises:
     WeightsError: there are none, or they are damaged, foreign, or of a
@@ -189,7 +189,11 @@ def _check_theta(
   """Returns theta in the config's own structure, or raises."""
   try:
     init = LearnedOptimizer(config).init
-    template = jax.eval_shape(init, jax.random.key(0))
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    # NumPy arrays, so that weights can be loaded while jax traces, and kept.
+    template = jax.tree.map(
+      lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), shapes
+    )
     theta = _named_arrays.unflatten(template, named)
   except (TypeError, ValueError, MemoryError) as error:
     raise WeightsError(

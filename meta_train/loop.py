@@ -25,8 +25,7 @@ from meta_train import (
 from meta_train.config import MetaTrainConfig, options
 from meta_train.outer import OuterState, StepMetrics
 from meta_train.progress import Progress
-
-WEIGHTS = "theta.safetensors"
+from meta_train.run_folder import WEIGHTS
 
 
 def run(config: MetaTrainConfig) -> None:

@@ -171,7 +171,7 @@ def conv(
 ) -> Float[Array, "batch height_out width_out out"]:
   """Convolves with zero padding, as shifted slices and one product.
 
-  On a CPU a convolution that is vmapped over weights is some 40 times slower
+  On a CPU a convolution that is vmapped over weights is many times slower
   than the same in this form.
 
   Args:

@@ -41,7 +41,6 @@ def run(spectrum, theta, values, gates):
       inverse_mass=tuple(1 / mass[0]),
       cosine=tuple(jnp.cos(angle)),
       sine=tuple(jnp.sin(angle)),
-      read=tuple(theta["read"]),
     )
     state, reads, second = memory.advance(spectrum, state, value, coefficients)
     return (state, mass, count + 1), (jnp.stack(reads), second, decay, write)

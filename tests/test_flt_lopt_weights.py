@@ -58,7 +58,7 @@ def test_weights_come_back_bit_for_bit(file, theta):
   assert config == CONFIG
   assert jax.tree.structure(loaded) == jax.tree.structure(theta)
   for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(theta), strict=True):
-    assert isinstance(a, jax.Array)
+    assert isinstance(a, np.ndarray)
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
   assert weights.read_provenance(file) == {"seed": 1}
 
