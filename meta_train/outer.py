@@ -26,7 +26,8 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from meta_train.estimators import Estimate, Estimator
+from meta_train import shares
+from meta_train.estimators import Estimator
 
 AXIS = "tasks"
 #: An outer step that is never reached: its keys start the first episodes.
@@ -53,11 +54,26 @@ class OuterState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-  """Scalars of one outer step; means over tasks."""
+  """What one outer step tells; means over tasks.
+
+  Attributes:
+    meta_loss: over all families.
+    diverged_fraction: of the perturbed copies, over all families.
+    grad_norm: of the estimated meta-gradient, before any clipping.
+    grad_variance: of that estimate, from the spread of its tasks; see
+      `meta_train.shares`.
+    grad_snr: its signal-to-noise ratio; 0 on average for pure noise.
+    family_losses: the meta-loss by family.
+    family_diverged: the fraction diverged by family.
+  """
 
   meta_loss: float
   diverged_fraction: float
   grad_norm: float
+  grad_variance: float
+  grad_snr: float
+  family_losses: tuple[float, ...]
+  family_diverged: tuple[float, ...]
 
 
 class OuterLoop:
@@ -158,14 +174,19 @@ class OuterLoop:
     tasks, estimates = self._estimate(
       state.theta, state.outer_step, state.tasks, self._numbers
     )
-    shares = jax.device_get(estimates)
-    mean = jax.tree.map(lambda x: np.mean(x, axis=0, dtype=x.dtype), shares)
-    gradient = jax.device_put(mean.gradient, self._everywhere)
+    joined = shares.join(
+      jax.device_get(estimates), num_tasks=self._numbers.size
+    )
+    gradient = jax.device_put(joined.gradient, self._everywhere)
     spread = self._apply(state._replace(tasks=()), gradient)
     metrics = StepMetrics(
-      meta_loss=float(mean.loss),
-      diverged_fraction=float(mean.diverged),
-      grad_norm=float(np.linalg.norm(mean.gradient)),
+      meta_loss=float(np.mean(joined.losses)),
+      diverged_fraction=float(np.mean(joined.diverged)),
+      grad_norm=float(np.linalg.norm(joined.gradient)),
+      grad_variance=joined.variance,
+      grad_snr=joined.snr,
+      family_losses=joined.losses,
+      family_diverged=joined.diverged,
     )
     return spread._replace(tasks=tasks), metrics
 
@@ -190,17 +211,17 @@ class OuterLoop:
     outer_step: Int[Array, ""],
     tasks: tuple[Any, ...],
     numbers: Int[Array, "tasks"],
-  ) -> tuple[tuple[Any, ...], Estimate]:
+  ) -> tuple[tuple[Any, ...], shares.Share]:
     """Runs on one device, with its own tasks only."""
     states, estimates = [], []
     for family, estimator in enumerate(self._estimators):
-      state, estimate = jax.vmap(estimator.estimate, (None, 0, 0))(
-        theta, tasks[family], self._keys(outer_step, family, numbers)
+      keys = self._keys(outer_step, family, numbers)
+      state, estimate = jax.vmap(estimator.estimate, (None, 0, 0, None))(
+        theta, tasks[family], keys, outer_step
       )
       states.append(state)
-      estimates.append(jax.tree.map(lambda x: jnp.mean(x, axis=0), estimate))
-    share = jax.tree.map(lambda *xs: sum(xs)[None] / len(xs), *estimates)
-    return tuple(states), share
+      estimates.append(estimate)
+    return tuple(states), shares.share(estimates)
 
   def _apply_gradient(self, state: OuterState, gradient) -> OuterState:
     updates, optimizer = self._optimizer.update(

@@ -109,8 +109,16 @@ class Unroller:
     leaves = self.layout.unflatten(params)
     return jax.tree.unflatten(jax.tree.structure(self._initial), leaves)
 
-  def start(self, key: PRNGKeyArray) -> tuple[Episode, Run]:
-    """Draws a task and a horizon and returns the run before its first step."""
+  def start(
+    self, key: PRNGKeyArray, outer_step: Int[Array, ""] | int = 0
+  ) -> tuple[Episode, Run]:
+    """Draws a task and a horizon and returns the run before its first step.
+
+    Args:
+      key: source of all that is drawn.
+      outer_step: where schedules over outer steps stand.
+    """
+    del outer_step
     cfg_key, init_key, length_key, told_key = jax.random.split(key, 4)
     cfg = self.family.sample(cfg_key)
     params, model_state = self.family.task_fn(cfg).init_with_state(init_key)

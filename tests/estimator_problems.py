@@ -31,7 +31,8 @@ class Problem:
     self.max_horizon = length
     self.min_horizon = shortest or length
 
-  def start(self, key):
+  def start(self, key, outer_step=0):
+    del outer_step
     unrolls = jax.random.randint(
       key,
       (),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from meta_train.unroll import Episode, Run, Unroller
 
@@ -40,14 +40,15 @@ class Estimator(NamedTuple):
 
   Attributes:
     init: key -> state, at staggered starts.
-    estimate: (theta, state, key) -> (state, `Estimate`).
+    estimate: (theta, state, key, outer_step) -> (state, `Estimate`); the
+      outer step, 0 by default, is where schedules of the unroller stand.
     copies: perturbed copies of the inner run that each call trains.
     steps: inner steps by which a call trains each copy; where a call is a
       whole episode, their expectation, rounded.
   """
 
   init: Callable[[PRNGKeyArray], Any]
-  estimate: Callable[[Float[Array, "theta"], Any, PRNGKeyArray], Any]
+  estimate: Callable[..., tuple[Any, Estimate]]
   copies: int
   steps: int
 
@@ -63,7 +64,11 @@ def no_state(key: PRNGKeyArray) -> NoState:
 
 
 def reset_where_done(
-  unroller: Unroller, key: PRNGKeyArray, episode: Episode, runs: Run
+  unroller: Unroller,
+  key: PRNGKeyArray,
+  episode: Episode,
+  runs: Run,
+  outer_step: Int[Array, ""] | int = 0,
 ) -> tuple[Episode, Run, Bool[Array, ""]]:
   """Starts a new episode if this one is over; all copies together.
 
@@ -72,12 +77,13 @@ def reset_where_done(
     key: source of the new task and its initial parameters.
     episode: with `step` already advanced.
     runs: one run, or copies stacked along the first axis.
+    outer_step: where schedules of the unroller stand.
 
   Returns:
     (episode, runs, done).
   """
   done = episode.step >= episode.length
-  new_episode, new_run = unroller.start(key)
+  new_episode, new_run = unroller.start(key, outer_step)
   episode = jax.tree.map(
     lambda new, old: jnp.where(done, new, old), new_episode, episode
   )

@@ -52,10 +52,10 @@ def full_es(
     num_pairs: antithetic pairs per task.
   """
 
-  def estimate(theta, state: NoState, key):
+  def estimate(theta, state: NoState, key, outer_step=0):
     start_key, noise_key, unroll_key = jax.random.split(key, 3)
     epsilon = pairs.draw(noise_key, sigma, num_pairs, num_theta)
-    episode, run = unroller.start(start_key)
+    episode, run = unroller.start(start_key, outer_step)
 
     def goes_on(carry):
       episode, *_ = carry

@@ -51,9 +51,9 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
   del num_theta, sigma
   num_unrolls = -(-unroller.max_horizon // unroller.truncation)
 
-  def estimate(theta, state: NoState, key):
+  def estimate(theta, state: NoState, key, outer_step=0):
     start_key, unroll_key = jax.random.split(key)
-    episode, start = unroller.start(start_key)
+    episode, start = unroller.start(start_key, outer_step)
 
     def loss_of(theta):
       @jax.checkpoint

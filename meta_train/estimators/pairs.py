@@ -121,7 +121,7 @@ def online(
     memory = jnp.zeros((num_pairs, num_theta), jnp.float32)
     return PairState(episode, copy(run, num_pairs), (memory,) * num_kept)
 
-  def estimate(theta, state: PairState, key):
+  def estimate(theta, state: PairState, key, outer_step=0):
     noise_key, unroll_key, reset_key = jax.random.split(key, 3)
     drawn = draw(noise_key, sigma, num_pairs, num_theta)
     epsilon, credited, memory = perturb(state.memory, drawn, state.episode.step)
@@ -130,7 +130,11 @@ def online(
     )
     step = state.episode.step + unroller.truncation
     episode, runs, done = reset_where_done(
-      unroller, reset_key, state.episode._replace(step=step), runs
+      unroller,
+      reset_key,
+      state.episode._replace(step=step),
+      runs,
+      outer_step,
     )
     memory = tuple(jnp.where(done, 0.0, x) for x in memory)
     estimate = Estimate(

@@ -58,7 +58,7 @@ def truncated_grad(
     episode, run = unroller.start(start_key)
     return GradState(unroller.stagger(stagger_key, episode), run)
 
-  def estimate(theta, state: GradState, key):
+  def estimate(theta, state: GradState, key, outer_step=0):
     unroll_key, reset_key = jax.random.split(key)
 
     def loss_of(theta):
@@ -71,7 +71,11 @@ def truncated_grad(
     (loss, (run, diverged)), gradient = value_and_grad(theta)
     step = state.episode.step + unroller.truncation
     episode, run, _ = reset_where_done(
-      unroller, reset_key, state.episode._replace(step=step), run
+      unroller,
+      reset_key,
+      state.episode._replace(step=step),
+      run,
+      outer_step,
     )
     estimate = Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
     return GradState(episode, run), estimate

@@ -1,0 +1,117 @@
+"""From the estimates of single tasks to one gradient, and what it is worth.
+
+Each device reduces its own tasks to a `Share`, family by family; the host
+joins the shares. With g_fi the estimate of task i of family f, of F families
+with n tasks each,
+
+    gradient = mean over f and i of g_fi,
+    variance = sum over f of s_f**2 / (n F**2),
+
+where s_f**2, the sum over meta-parameters of the sample variance among the
+tasks of family f, counts families apart: that they differ is no noise. The
+variance is that of the gradient, the square of its standard error, summed
+over meta-parameters; and
+
+    snr = |gradient|**2 / variance - 1
+
+estimates the square norm of the expected gradient in units of the variance:
+0 on average for pure noise. Average both before dividing, when averaging over
+outer steps.
+
+Main names: `Share`, `Joined`, `share`, `join`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from meta_train.estimators import Estimate
+
+
+class Share(NamedTuple):
+  """Means over the tasks of one device; one row per device when gathered.
+
+  Attributes:
+    gradient: of the estimates.
+    square: of their square norms.
+    loss: of the losses.
+    diverged: of the shares of copies that have diverged.
+  """
+
+  gradient: Float[Array, "devices families theta"]
+  square: Float[Array, "devices families"]
+  loss: Float[Array, "devices families"]
+  diverged: Float[Array, "devices families"]
+
+
+class Joined(NamedTuple):
+  """What all tasks of an outer step say together, on the host.
+
+  Attributes:
+    gradient: the estimate of the meta-gradient.
+    variance: of that estimate, summed over meta-parameters; NaN where each
+      family has one task.
+    losses: meta-loss by family.
+    diverged: share of the copies that have diverged, by family.
+  """
+
+  gradient: Float[np.ndarray, "theta"]
+  variance: float
+  losses: tuple[float, ...]
+  diverged: tuple[float, ...]
+
+  @property
+  def snr(self) -> float:
+    """Signal-to-noise ratio of the gradient, in powers."""
+    square = float(np.sum(np.square(self.gradient, dtype=np.float64)))
+    if square == 0.0:
+      return 0.0 if self.variance >= 0.0 else np.nan
+    return square / self.variance - 1.0 if self.variance else np.inf
+
+
+def share(estimates: Sequence[Estimate]) -> Share:
+  """Reduces the tasks of one device.
+
+  Args:
+    estimates: one per family, with the tasks along the first axis.
+
+  Returns:
+    One row of the shares.
+  """
+  rows = [
+    Share(
+      gradient=jnp.mean(estimate.gradient, axis=0),
+      square=jnp.mean(jnp.sum(jnp.square(estimate.gradient), axis=1)),
+      loss=jnp.mean(estimate.loss),
+      diverged=jnp.mean(estimate.diverged),
+    )
+    for estimate in estimates
+  ]
+  return jax.tree.map(lambda *xs: jnp.stack(xs)[None], *rows)
+
+
+def join(shares: Share, *, num_tasks: int) -> Joined:
+  """Joins the shares of all devices, which have equally many tasks.
+
+  Args:
+    shares: rows of all devices, on the host.
+    num_tasks: tasks per family, on all devices together.
+  """
+  mean = Share(*(np.mean(x, axis=0, dtype=x.dtype) for x in shares))
+  num_families = len(mean.loss)
+  centre = np.sum(np.square(mean.gradient, dtype=np.float64), axis=1)
+  # Rounding may make a spread of nothing negative.
+  spread = np.maximum(np.asarray(mean.square, np.float64) - centre, 0.0)
+  variance = np.nan
+  if num_tasks > 1:
+    variance = float(np.sum(spread)) / (num_tasks - 1) / num_families**2
+  return Joined(
+    gradient=np.mean(mean.gradient, axis=0, dtype=mean.gradient.dtype),
+    variance=variance,
+    losses=tuple(map(float, mean.loss)),
+    diverged=tuple(map(float, mean.diverged)),
+  )

@@ -1,0 +1,77 @@
+"""Shares of devices join to one gradient, with an honest error."""
+
+import jax
+import numpy as np
+import pytest
+
+from meta_train import shares
+from meta_train.estimators import Estimate
+
+DEVICES, FAMILIES, TASKS, THETA = 2, 3, 4, 5
+#: Family f has this mean gradient in every meta-parameter.
+MEANS = np.array([-1.0, 0.5, 2.0])
+
+
+def drawn(repeats, scale=1.0, seed=0):
+  """Estimates of all tasks: [repeats, families, devices * tasks, theta]."""
+  rng = np.random.default_rng(seed)
+  shape = (repeats, FAMILIES, DEVICES * TASKS, THETA)
+  noise = rng.normal(size=shape).astype(np.float32)
+  return scale * noise + np.float32(MEANS)[:, None, None]
+
+
+def joined(gradients):
+  """Shares of two devices, joined."""
+  rows = []
+  for device in range(DEVICES):
+    mine = gradients[:, device * TASKS : (device + 1) * TASKS]
+    ones = np.ones(TASKS, np.float32)
+    rows.append(
+      shares.share(
+        [Estimate(g, ones * f, ones * (f == 2)) for f, g in enumerate(mine)]
+      )
+    )
+  gathered = jax.tree.map(lambda *xs: np.concatenate(xs), *rows)
+  return shares.join(gathered, num_tasks=DEVICES * TASKS)
+
+
+def test_families_are_averaged_alike_and_told_apart():
+  gradients = drawn(1)[0]
+  found = joined(gradients)
+  np.testing.assert_allclose(
+    found.gradient, gradients.mean(axis=(0, 1)), rtol=1e-5, atol=1e-6
+  )
+  assert found.losses == (0.0, 1.0, 2.0) and found.diverged == (0.0, 0.0, 1.0)
+  # Families of very different means add nothing to the variance.
+  spread = gradients.var(axis=1, ddof=1).sum() / (DEVICES * TASKS * FAMILIES**2)
+  np.testing.assert_allclose(found.variance, spread, rtol=1e-4)
+  square = np.square(found.gradient).sum()
+  np.testing.assert_allclose(found.snr, square / spread - 1, rtol=1e-4)
+
+
+def test_the_variance_is_that_of_the_gradient_and_its_power_is_corrected():
+  """Means over 2,000 outer steps, within 4 standard errors."""
+  results = [joined(g) for g in drawn(2000)]
+  gradient = np.array([r.gradient for r in results], np.float64)
+  expected = MEANS.mean()
+  true = np.square(gradient - expected).sum(axis=1)
+  claimed = np.array([r.variance for r in results])
+  error = np.std(claimed - true) / np.sqrt(len(results))
+  assert abs(np.mean(claimed - true)) < 4 * error
+  # |g|**2 - variance is without bias for |E g|**2, as the ratio promises.
+  power = np.square(gradient).sum(axis=1) - claimed
+  error = np.std(power) / np.sqrt(len(results))
+  assert abs(power.mean() - THETA * expected**2) < 4 * error
+  assert power.mean() > 20 * error
+
+
+def test_the_edges_have_answers():
+  same = joined(drawn(1, scale=0.0)[0])
+  assert same.variance == pytest.approx(0.0, abs=1e-6) and same.snr > 1e5
+  nothing = joined(np.zeros((FAMILIES, DEVICES * TASKS, THETA), np.float32))
+  assert nothing.variance == 0.0 and nothing.snr == 0.0
+  one = shares.share(
+    [Estimate(np.ones((1, THETA), np.float32), np.ones(1), np.zeros(1))]
+  )
+  alone = shares.join(jax.device_get(one), num_tasks=1)
+  assert np.isnan(alone.variance) and np.isnan(alone.snr)
