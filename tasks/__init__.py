@@ -3,7 +3,8 @@
 `Task` is a problem to optimise, `TaskFamily` a distribution over such
 problems; `registry` knows them by name and `get_suite` gives sets for
 training, validation and held-out evaluation. All data is in memory and is
-sampled inside `jit`.
+sampled inside `jit`; tasks of others that bring iterators on the host are
+hosted.
 """
 
 from tasks import registry
@@ -12,16 +13,21 @@ from tasks.base import (
   TaskFamily,
   single_task_to_family,
 )
+from tasks.host_data import HostDatasets
+from tasks.hosted import hosted_family, hosted_task
 from tasks.listing import TaskRow, list_tasks
 from tasks.suites import Suite, get_suite, list_suites
 from tasks.user import load_user_task, user_family
 
 __all__ = [
+  "HostDatasets",
   "Suite",
   "Task",
   "TaskFamily",
   "TaskRow",
   "get_suite",
+  "hosted_family",
+  "hosted_task",
   "list_suites",
   "list_tasks",
   "load_user_task",

@@ -47,7 +47,7 @@ class Task(abc.ABC):
   Attributes:
     datasets: Host iterators with the attributes `train`, `inner_valid`,
       `outer_valid` and `test`, or `None` for a task that draws its data
-      inside `jit`, which all tasks of this package do.
+      inside `jit`, which all tasks of this package do; see `tasks.hosted`.
     architecture: Tells models apart; suites compare it.
     data_ids: Pairs (source, part) of the data used; suites compare it.
   """

@@ -19,6 +19,7 @@ from tasks.base import (
   TaskFamily,
   single_task_to_family,
 )
+from tasks.hosted import hosted_family
 
 _METHODS = ("init", "loss")
 _ALL_METHODS = (
@@ -73,11 +74,15 @@ def load_user_task(name: str) -> Task | TaskFamily:
 
 
 def user_family(name: str) -> TaskFamily:
-  """Imports a user's task or family and returns it as a family."""
+  """Imports a user's task or family and returns it as a family.
+
+  What brings `datasets` is hosted: it draws from them by itself, see
+  `tasks.hosted`.
+  """
   found: Any = load_user_task(name)
-  if _has(found, ("sample", "task_fn")):
-    return found
-  return single_task_to_family(found)
+  if not _has(found, ("sample", "task_fn")):
+    found = single_task_to_family(found)
+  return hosted_family(found)
 
 
 class CompletedTask(Task):

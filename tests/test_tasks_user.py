@@ -110,18 +110,6 @@ def test_every_problem_has_exactly_one_role():
   assert len(set(names)) == len(names)
 
 
-def test_host_batches_are_stacked_per_unroll():
-  class Counted:
-    train = iter({"x": np.full((2,), i)} for i in range(12))
-
-  batch = host_data.host_batches(Counted, (3, 4))
-  assert batch["x"].shape == (3, 4, 2)
-  np.testing.assert_array_equal(batch["x"][..., 0].ravel(), np.arange(12))
-  assert host_data.host_batches(None, (3, 4)) is None
-  with pytest.raises(ValueError, match="inner_valid"):
-    host_data.host_batches(Counted, (1,), "valid")
-
-
 def test_our_batches_serve_as_host_iterators():
   task = registry.task("mlp_digits_48")
   first, again = (host_data.HostDatasets(task, seed=1) for _ in range(2))

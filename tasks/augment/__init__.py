@@ -9,7 +9,7 @@ Main names: `augment`, `AUGMENTATIONS`, the classes below.
 from collections.abc import Callable, Mapping
 
 from tasks import names
-from tasks.augment.base import Augmentation, AugmentedFamily, WrappedTask
+from tasks.augment.base import Augmentation, AugmentedFamily
 from tasks.augment.batches import EffectiveBatchSize, LabelNoise
 from tasks.augment.delay import DelayGradient
 from tasks.augment.evolution import EvolutionGradient
@@ -25,6 +25,7 @@ from tasks.augment.normalizers import (
 from tasks.augment.reparametrize import Reparametrize
 from tasks.augment.subspace import Subspace
 from tasks.base import TaskFamily
+from tasks.wrapped import WrappedTask
 
 AUGMENTATIONS: Mapping[str, Callable[[], Augmentation]] = {
   "reparametrize_global": lambda: Reparametrize("global"),

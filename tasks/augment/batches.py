@@ -6,6 +6,7 @@ Main names: `EffectiveBatchSize`, `LabelNoise`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks.augment.base import (
   Augmentation,
-  WrappedTask,
   check_range,
   log_uniform,
 )
 from tasks.base import Batch, Config, Task, TaskFamily
+from tasks.wrapped import WrappedTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class RepeatedExamplesTask(WrappedTask):
     self._fraction = fraction
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
-    batch = self.task.sample_batch(key, split)
+    batch = super().sample_batch(key, split)
     if split != "train":
       return batch
     return jax.tree.map(self._repeat, batch)
@@ -109,10 +110,10 @@ class NoisyLabelTask(WrappedTask):
     self._rate = rate
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
-    batch = self.task.sample_batch(key, split)
+    batch = super().sample_batch(key, split)
     if split != "train":
       return batch
-    if not isinstance(batch, dict) or "label" not in batch:
+    if not isinstance(batch, Mapping) or "label" not in batch:
       raise ValueError(
         f"Task {self.name!r} has no labels to make noisy; LabelNoise is for"
         " classification."

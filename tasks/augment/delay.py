@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from tasks.augment.base import Augmentation, WrappedTask
+from tasks.augment.base import Augmentation
 from tasks.base import (
   Aux,
   Batch,
@@ -23,6 +23,7 @@ from tasks.base import (
   Scalar,
   Task,
 )
+from tasks.wrapped import WrappedTask
 
 
 class DelayState(NamedTuple):

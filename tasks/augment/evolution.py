@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from tasks import layers
-from tasks.augment.base import Augmentation, WrappedTask
+from tasks.augment.base import Augmentation
 from tasks.base import (
   Aux,
   Batch,
@@ -26,6 +26,7 @@ from tasks.base import (
   Scalar,
   Task,
 )
+from tasks.wrapped import WrappedTask
 
 
 def evolution_loss(

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tasks import layers, names
 from tasks.augment.base import (
   Augmentation,
-  WrappedTask,
   check_range,
   log_uniform,
 )
@@ -32,6 +31,7 @@ from tasks.base import (
   Task,
   TaskFamily,
 )
+from tasks.wrapped import WrappedTask
 
 GradientFn = Callable[[Params, PRNGKeyArray], Params]
 DTYPES = ("bfloat16", "float16")

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tasks.augment.base import (
   Augmentation,
-  WrappedTask,
   check_range,
   log_uniform,
 )
@@ -27,6 +26,7 @@ from tasks.base import (
   Task,
   TaskFamily,
 )
+from tasks.wrapped import WrappedTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks.augment.base import Augmentation, WrappedTask
+from tasks.augment.base import Augmentation
 from tasks.base import Config, Task
+from tasks.wrapped import WrappedTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,6 @@ from jaxtyping import PRNGKeyArray
 from tasks import names
 from tasks.augment.base import (
   Augmentation,
-  WrappedTask,
   check_range,
   log_uniform,
 )
@@ -32,6 +31,7 @@ from tasks.base import (
   Task,
   TaskFamily,
 )
+from tasks.wrapped import WrappedTask
 
 LEVELS = ("global", "tensor", "parameter")
 

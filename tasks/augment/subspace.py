@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from tasks.augment.base import Augmentation, WrappedTask
+from tasks.augment.base import Augmentation
 from tasks.base import (
   Aux,
   Batch,
@@ -27,6 +27,7 @@ from tasks.base import (
   Task,
   TaskFamily,
 )
+from tasks.wrapped import WrappedTask
 
 
 class SubspaceConfig(NamedTuple):
