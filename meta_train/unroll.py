@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import flt_lopt
 from flt_lopt import flat
 from flt_lopt.layout import FlatLayout
+from tasks.hosted import bind
 
 Theta = Float[Array, "theta"]
 
@@ -152,7 +153,12 @@ class Unroller:
     return episode._replace(length=kept * self.truncation)
 
   def advance(
-    self, theta: Theta, episode: Episode, run: Run, key: PRNGKeyArray
+    self,
+    theta: Theta,
+    episode: Episode,
+    run: Run,
+    key: PRNGKeyArray,
+    batches: Any = None,
   ) -> tuple[Run, UnrollResult]:
     """Trains for one unroll.
 
@@ -160,7 +166,10 @@ class Unroller:
       theta: flat meta-parameters.
       episode: which task, and how far it is.
       run: where the run stands.
-      key: source of the unroll's batches; halves of a pair share it.
+      key: source of the unroll's randomness, and of its batches where the
+        task draws its own; halves of a pair share it.
+      batches: those of the unroll's steps, along the first axis, for a hosted
+        task; see `tasks.hosted`.
 
     Returns:
       The run after the unroll, and its result.
@@ -171,13 +180,18 @@ class Unroller:
     ceiling = jnp.where(jnp.isfinite(ceiling), ceiling, MAX_LOSS)
     objective = OBJECTIVES[self.objective]
 
-    def loss_of(params, model_state, step_key):
-      return task.loss_with_state(params, model_state, step_key, None)
+    def loss_of(params, model_state, step_key, batch):
+      fed = task
+      if batch is not None:
+        pool = jax.tree.map(lambda x: x[None], batch)
+        fed = self.family.task_fn(bind(episode.cfg, {"train": pool}))
+      return fed.loss_with_state(params, model_state, step_key, None)
 
-    def step(run: Run, step_key):
+    def step(run: Run, inputs):
+      step_key, batch = inputs
       params = self._unflatten(run.params)
       (loss, model_state), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-        params, run.model_state, step_key
+        params, run.model_state, step_key, batch
       )
       updates, optimizer = flat.update(
         self.lopt.config,
@@ -195,7 +209,7 @@ class Unroller:
       return Run(moved, model_state, optimizer, diverged), counted
 
     keys = jax.random.split(key, self.truncation)
-    run, losses = jax.lax.scan(step, run, keys)
+    run, losses = jax.lax.scan(step, run, (keys, batches))
     return run, UnrollResult(jnp.mean(losses), run.diverged)
 
 

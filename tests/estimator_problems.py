@@ -47,7 +47,7 @@ class Problem:
     del key
     return episode
 
-  def advance(self, theta, episode, run, key):
+  def advance(self, theta, episode, run, key, batches=None):
     del episode
 
     def step(x, key):

@@ -40,17 +40,22 @@ class Estimator(NamedTuple):
 
   Attributes:
     init: key -> state, at staggered starts.
-    estimate: (theta, state, key, outer_step) -> (state, `Estimate`); the
-      outer step, 0 by default, is where schedules of the unroller stand.
+    estimate: (theta, state, key, outer_step, batches) -> (state,
+      `Estimate`); the outer step, 0 by default, is where schedules of the
+      unroller stand, and `batches` are those of `fed_steps` inner steps, or
+      `None`, the default, for a task that draws its own.
     copies: perturbed copies of the inner run that each call trains.
     steps: inner steps by which a call trains each copy; where a call is a
       whole episode, their expectation, rounded.
+    fed_steps: inner steps that a call may take, for which it needs batches
+      where the task doesn't draw its own; all copies share them.
   """
 
   init: Callable[[PRNGKeyArray], Any]
   estimate: Callable[..., tuple[Any, Estimate]]
   copies: int
   steps: int
+  fed_steps: int
 
 
 class NoState(NamedTuple):
@@ -99,6 +104,19 @@ def finite_or_zero(gradient: Float[Array, "theta"]) -> Float[Array, "theta"]:
   the call in which it diverges, they leave out the steps before.
   """
   return jnp.where(jnp.all(jnp.isfinite(gradient)), gradient, 0.0)
+
+
+def longest(unroller: Unroller) -> int:
+  """Returns the inner steps of the longest episode, in whole unrolls."""
+  return -(-unroller.max_horizon // unroller.truncation) * unroller.truncation
+
+
+def unroll_of(batches: Any, unroller: Unroller, step: Int[Array, ""]) -> Any:
+  """Returns the batches of the unroll that begins at `step` of an episode."""
+  return jax.tree.map(
+    lambda x: jax.lax.dynamic_slice_in_dim(x, step, unroller.truncation),
+    batches,
+  )
 
 
 def mean_length(unroller: Unroller) -> int:

@@ -30,8 +30,10 @@ from meta_train.estimators.base import (
   Estimate,
   Estimator,
   NoState,
+  longest,
   mean_length,
   no_state,
+  unroll_of,
 )
 from meta_train.unroll import Unroller
 
@@ -52,7 +54,7 @@ def full_es(
     num_pairs: antithetic pairs per task.
   """
 
-  def estimate(theta, state: NoState, key, outer_step=0):
+  def estimate(theta, state: NoState, key, outer_step=0, batches=None):
     start_key, noise_key, unroll_key = jax.random.split(key, 3)
     epsilon = pairs.draw(noise_key, sigma, num_pairs, num_theta)
     episode, run = unroller.start(start_key, outer_step)
@@ -64,7 +66,10 @@ def full_es(
     def unroll(carry):
       episode, runs, total, _ = carry
       key = jax.random.fold_in(unroll_key, episode.step)
-      runs, result = pairs.advance(unroller, theta, epsilon, episode, runs, key)
+      now = unroll_of(batches, unroller, episode.step)
+      runs, result = pairs.advance(
+        unroller, theta, epsilon, episode, runs, key, now
+      )
       episode = episode._replace(step=episode.step + unroller.truncation)
       return episode, runs, total + result.loss, result.diverged
 
@@ -79,4 +84,7 @@ def full_es(
     )
     return state, estimate
 
-  return Estimator(no_state, estimate, 2 * num_pairs, mean_length(unroller))
+  steps = mean_length(unroller)
+  return Estimator(
+    no_state, estimate, 2 * num_pairs, steps, longest(unroller)
+  )

@@ -34,8 +34,10 @@ from meta_train.estimators.base import (
   Estimator,
   NoState,
   finite_or_zero,
+  longest,
   mean_length,
   no_state,
+  unroll_of,
 )
 from meta_train.unroll import Unroller
 
@@ -49,9 +51,9 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
     sigma: not needed, as nothing is perturbed.
   """
   del num_theta, sigma
-  num_unrolls = -(-unroller.max_horizon // unroller.truncation)
+  num_unrolls = longest(unroller) // unroller.truncation
 
-  def estimate(theta, state: NoState, key, outer_step=0):
+  def estimate(theta, state: NoState, key, outer_step=0, batches=None):
     start_key, unroll_key = jax.random.split(key)
     episode, start = unroller.start(start_key, outer_step)
 
@@ -64,7 +66,11 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
         now = episode._replace(step=jnp.where(active, step, 0))
         key = jax.random.fold_in(unroll_key, step)
         moved, result = unroller.advance(
-          theta, now, _choose(active, run, start), key
+          theta,
+          now,
+          _choose(active, run, start),
+          key,
+          unroll_of(batches, unroller, step),
         )
         loss = jnp.where(active, result.loss, 0.0)
         return _choose(active, moved, run), loss
@@ -78,7 +84,8 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
     (loss, diverged), gradient = value_and_grad(theta)
     return state, Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
 
-  return Estimator(no_state, estimate, 1, mean_length(unroller))
+  steps = mean_length(unroller)
+  return Estimator(no_state, estimate, 1, steps, longest(unroller))
 
 
 def _choose(condition, one, other):

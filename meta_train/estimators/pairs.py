@@ -21,7 +21,7 @@ Main names: `online`, `Perturb`, `PairState`, `draw`, `advance`, `credit`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +77,12 @@ def advance(
   episode: Episode,
   runs: Run,
   key: PRNGKeyArray,
+  batches: Any = None,
 ) -> tuple[Run, UnrollResult]:
   """Trains all copies for one unroll, on the same batches."""
   thetas = jnp.concatenate([theta + epsilon, theta - epsilon])
-  return jax.vmap(unroller.advance, (0, None, 0, None))(
-    thetas, episode, runs, key
+  return jax.vmap(unroller.advance, (0, None, 0, None, None))(
+    thetas, episode, runs, key, batches
   )
 
 
@@ -121,12 +122,12 @@ def online(
     memory = jnp.zeros((num_pairs, num_theta), jnp.float32)
     return PairState(episode, copy(run, num_pairs), (memory,) * num_kept)
 
-  def estimate(theta, state: PairState, key, outer_step=0):
+  def estimate(theta, state: PairState, key, outer_step=0, batches=None):
     noise_key, unroll_key, reset_key = jax.random.split(key, 3)
     drawn = draw(noise_key, sigma, num_pairs, num_theta)
     epsilon, credited, memory = perturb(state.memory, drawn, state.episode.step)
     runs, result = advance(
-      unroller, theta, epsilon, state.episode, state.runs, unroll_key
+      unroller, theta, epsilon, state.episode, state.runs, unroll_key, batches
     )
     step = state.episode.step + unroller.truncation
     episode, runs, done = reset_where_done(
@@ -144,4 +145,5 @@ def online(
     )
     return PairState(episode, runs, memory), estimate
 
-  return Estimator(init, estimate, 2 * num_pairs, unroller.truncation)
+  steps = unroller.truncation
+  return Estimator(init, estimate, 2 * num_pairs, steps, steps)

@@ -58,12 +58,12 @@ def truncated_grad(
     episode, run = unroller.start(start_key)
     return GradState(unroller.stagger(stagger_key, episode), run)
 
-  def estimate(theta, state: GradState, key, outer_step=0):
+  def estimate(theta, state: GradState, key, outer_step=0, batches=None):
     unroll_key, reset_key = jax.random.split(key)
 
     def loss_of(theta):
       run, result = unroller.advance(
-        theta, state.episode, state.run, unroll_key
+        theta, state.episode, state.run, unroll_key, batches
       )
       return result.loss, (run, result.diverged)
 
@@ -80,4 +80,5 @@ def truncated_grad(
     estimate = Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
     return GradState(episode, run), estimate
 
-  return Estimator(init, estimate, 1, unroller.truncation)
+  steps = unroller.truncation
+  return Estimator(init, estimate, 1, steps, steps)
