@@ -136,10 +136,28 @@ class MetaTrainConfig:
     low=0.0,
     high=1.0,
   )
+  wrong_num_steps: float = _option(
+    0.0,
+    "share of inner runs that are told a horizon in which it is wrong, by a "
+    "log-uniform factor between 1/5 and 5",
+    unit="of 1",
+    low=0.0,
+    high=1.0,
+  )
+  horizon_curriculum: int = _option(
+    0,
+    "over how many outer steps the longest inner run grows from --min_horizon "
+    "to --max_horizon, by a constant factor; 0: it is that from the start",
+    unit="outer steps",
+    low=0,
+  )
   objective: str = _option(
     "log",
-    "meta-loss, averaged over an inner run: mean (the normalised loss) or log "
-    "(the logarithm of it plus 0.1, which weighs small losses more)",
+    "meta-loss of an inner run: mean (of the normalised training losses), last "
+    "(the final one), log_time (a mean in which each octave of time weighs the "
+    "same), validation (the mean loss on a held-out batch after each unroll); "
+    "log, log_last, log_log_time, log_validation: the same of the logarithm of "
+    "the loss plus 0.1, which weighs small losses more",
   )
   estimator: str = _option(
     "pes",

@@ -14,8 +14,9 @@ from meta_train import machine
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
 from meta_train.estimators import make_estimator
+from meta_train.objectives import OBJECTIVES
 from meta_train.outer import OuterLoop
-from meta_train.unroll import OBJECTIVES, Unroller
+from meta_train.unroll import Unroller
 
 
 class Problems(NamedTuple):
@@ -98,6 +99,8 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
       max_horizon=config.max_horizon,
       withhold=config.withhold_num_steps,
       objective=config.objective,
+      wrong=config.wrong_num_steps,
+      curriculum=config.horizon_curriculum,
     )
     for family in families
   ]

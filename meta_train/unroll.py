@@ -7,18 +7,18 @@ far) is in `Episode`; what belongs to one half (inner parameters, optimizer
 state) is in `Run`. Everything is for one task and one half: estimators add
 the axes by `vmap`.
 
-The loss of an unroll is the mean of the normalised training losses of its
-steps. A run whose loss is not finite has diverged: its parameters stay, and
-every later step counts the largest loss that the task's normalizer lets
-through. It is not reset before its horizon, so that both halves of a pair
-always start together.
+The loss of an unroll is its part of the meta-objective: the mean of the
+normalised training losses of its steps, or what else `objectives` has. A run
+whose loss is not finite has diverged: its parameters stay, and every later
+step counts the largest loss that the task's normalizer lets through. It is
+not reset before its horizon, so that both halves of a pair always start
+together.
 
 Main names: `Unroller`, `Episode`, `Run`, `UnrollResult`.
 """
 
 import dataclasses
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import flt_lopt
 from flt_lopt import flat
 from flt_lopt.layout import FlatLayout
+from meta_train import horizons
+from meta_train.objectives import OBJECTIVES
 from tasks.hosted import bind
 
 Theta = Float[Array, "theta"]
@@ -40,7 +42,8 @@ class Episode(NamedTuple):
     cfg: the task's config, from its family.
     length: inner steps until the reset; the very first episodes are cut
       short, so that episodes of different tasks do not end together.
-    num_steps: the horizon that the optimizer is told, 0 where withheld.
+    num_steps: the horizon that the optimizer is told, which may be wrong; 0
+      where it is withheld.
     step: finished inner steps.
   """
 
@@ -60,7 +63,7 @@ class Run(NamedTuple):
 
 
 class UnrollResult(NamedTuple):
-  """What an unroll reports: its mean loss, and whether it has diverged."""
+  """What an unroll reports: its loss, and whether it has diverged."""
 
   loss: Float[Array, ""]
   diverged: Bool[Array, ""]
@@ -80,6 +83,9 @@ class Unroller:
       multiple of `truncation`.
     withhold: probability that the optimizer is not told the horizon.
     objective: name in `OBJECTIVES`.
+    wrong: probability that it is told a wrong one, where it is told one.
+    curriculum: outer steps over which the longest horizon grows from
+      `min_horizon` to `max_horizon`; 0: it is that from the start.
   """
 
   family: Any
@@ -90,6 +96,8 @@ class Unroller:
   max_horizon: int
   withhold: float
   objective: str
+  wrong: float = 0.0
+  curriculum: int = 0
 
   @functools.cached_property
   def _initial(self) -> Any:
@@ -119,24 +127,22 @@ class Unroller:
       key: source of all that is drawn.
       outer_step: where schedules over outer steps stand.
     """
-    del outer_step
     cfg_key, init_key, length_key, told_key = jax.random.split(key, 4)
     cfg = self.family.sample(cfg_key)
     params, model_state = self.family.task_fn(cfg).init_with_state(init_key)
-    low, high = math.log(self.min_horizon), math.log(self.max_horizon)
-    drawn = jnp.exp(jax.random.uniform(length_key, minval=low, maxval=high))
-    unrolls = jnp.clip(
-      jnp.round(drawn / self.truncation),
-      -(-self.min_horizon // self.truncation),
-      self.max_horizon // self.truncation,
+    length = horizons.draw_length(
+      length_key,
+      outer_step,
+      truncation=self.truncation,
+      low=self.min_horizon,
+      high=self.max_horizon,
+      curriculum=self.curriculum,
     )
-    length = unrolls * self.truncation
-    told = jax.random.bernoulli(told_key, 1.0 - self.withhold)
+    told = horizons.draw_told(
+      told_key, length, withhold=self.withhold, wrong=self.wrong
+    )
     episode = Episode(
-      cfg=cfg,
-      length=length.astype(jnp.int32),
-      num_steps=jnp.where(told, length, 0.0),
-      step=jnp.zeros([], jnp.int32),
+      cfg=cfg, length=length, num_steps=told, step=jnp.zeros([], jnp.int32)
     )
     run = Run(
       params=self.layout.flatten(jax.tree.leaves(params)),
@@ -178,7 +184,6 @@ class Unroller:
     tree = self.unravel(theta)
     ceiling = task.normalizer(jnp.asarray(jnp.inf))
     ceiling = jnp.where(jnp.isfinite(ceiling), ceiling, MAX_LOSS)
-    objective = OBJECTIVES[self.objective]
 
     def loss_of(params, model_state, step_key, batch):
       fed = task
@@ -204,26 +209,33 @@ class Unroller:
       )
       normalised = jnp.minimum(task.normalizer(loss), ceiling)
       diverged = run.diverged | ~jnp.isfinite(loss) | ~jnp.isfinite(normalised)
-      counted = objective(jnp.where(diverged, ceiling, normalised))
+      counted = jnp.where(diverged, ceiling, normalised)
       moved = jnp.where(diverged, run.params, run.params + updates)
       return Run(moved, model_state, optimizer, diverged), counted
 
     keys = jax.random.split(key, self.truncation)
     run, losses = jax.lax.scan(step, run, (keys, batches))
-    return run, UnrollResult(jnp.mean(losses), run.diverged)
+    objective = OBJECTIVES[self.objective]
+    if objective.held_out:
+      held_out = self._held_out_loss(task, run, jax.random.fold_in(key, 1))
+      losses = jnp.where(run.diverged, ceiling, jnp.minimum(held_out, ceiling))
+    values = objective.value(losses)
+    if objective.weight is not None:
+      steps = episode.step + jnp.arange(self.truncation)
+      values = values * objective.weight(steps, episode.length)
+    return run, UnrollResult(jnp.mean(values), run.diverged)
+
+  def _held_out_loss(self, task, run: Run, key) -> Float[Array, ""]:
+    """Returns the normalised loss of a run on one held-out batch."""
+    batch_key, loss_key = jax.random.split(key)
+    sample = getattr(task, "sample_batch", None)  # Other packages' lack it.
+    batch = None if sample is None else sample(batch_key, "valid")
+    params = self._unflatten(run.params)
+    loss, _ = task.loss_with_state(params, run.model_state, loss_key, batch)
+    normalised = task.normalizer(loss)
+    # What is not a number is as bad as can be.
+    return jnp.where(jnp.isnan(normalised), jnp.inf, normalised)
 
 
 #: What a diverged run counts where the task's normalizer has no bound.
 MAX_LOSS = 1e4
-
-
-#: Losses below it count little: zero has no logarithm.
-LOG_FLOOR = 0.1
-
-
-def _log(loss: Float[Array, ""]) -> Float[Array, ""]:
-  return jnp.log(jnp.maximum(loss, 0.0) + LOG_FLOOR)
-
-
-#: What is averaged over an episode, from the normalised loss of a step.
-OBJECTIVES = {"mean": lambda loss: loss, "log": _log}

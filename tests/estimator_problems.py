@@ -2,7 +2,8 @@
 
 A problem is a recurrence x <- move(x, theta, z) from a fixed start, one inner
 step after the other, with a loss after each; z is the step's random data.
-`smoothed` gives the gradient of an episode's mean loss by quadrature.
+`smoothed` gives the gradient of an episode's mean loss by quadrature, weighted
+by step as the meta-objective says.
 """
 
 import itertools
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meta_train.objectives import OBJECTIVES
 from meta_train.unroll import Run, UnrollResult
 
 
@@ -26,10 +28,11 @@ class Problem:
   num_theta = 1
   start_x = np.zeros(())
 
-  def __init__(self, truncation=1, length=3, shortest=None):
+  def __init__(self, truncation=1, length=3, shortest=None, objective="mean"):
     self.truncation = truncation
     self.max_horizon = length
     self.min_horizon = shortest or length
+    self.weight = OBJECTIVES[objective].weight or (lambda *_: jnp.ones(()))
 
   def start(self, key, outer_step=0):
     del outer_step
@@ -48,8 +51,6 @@ class Problem:
     return episode
 
   def advance(self, theta, episode, run, key, batches=None):
-    del episode
-
     def step(x, key):
       z = jax.random.normal(key, (self.num_theta,))
       x = self.move(x, theta, z)
@@ -57,16 +58,19 @@ class Problem:
 
     keys = jax.random.split(key, self.truncation)
     x, losses = jax.lax.scan(step, run.params, keys)
+    steps = episode.step + jnp.arange(self.truncation)
+    losses = losses * self.weight(steps, episode.length)
     return run._replace(params=x), UnrollResult(losses.mean(), run.diverged)
 
   def mean_loss(self, thetas, truncated=False):
     """Mean loss of the longest episode, theta given for each inner step."""
     x, total = jnp.asarray(self.start_x, jnp.float32), 0.0
+    length = jnp.asarray(len(thetas))
     for n, theta in enumerate(thetas):
       if truncated and n % self.truncation == 0:
         x = jax.lax.stop_gradient(x)
       x = self.move(x, theta, None)
-      total += self.loss(x, theta, None)
+      total += self.weight(jnp.asarray(n), length) * self.loss(x, theta, None)
     return total / len(thetas)
 
   def gradient(self, theta, truncated=False):

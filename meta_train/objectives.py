@@ -1,0 +1,91 @@
+"""Meta-objectives by name: what of an inner run counts, and how much.
+
+The meta-loss of an episode of T inner steps is
+
+    L = 1/T sum_t w_t f(l_t),    with sum_t w_t = T,
+
+for l_t the task's normalised training loss before step t = 0 .. T - 1. Each
+unroll reports its own part, the mean of w_t f(l_t) over its steps, so that
+the mean over the unrolls of an episode is L whatever the truncation: online
+estimators stay what they are, and steps in later unrolls are credited to the
+perturbations of earlier ones as always.
+
+| name | f | w_t |
+|---|---|---|
+| `mean` | l | 1 |
+| `log` | log(l + 0.1) | 1 |
+| `last`, `log_last` | l, log(l + 0.1) | T at the last step, else 0 |
+| `log_time`, `log_log_time` | l, log(l + 0.1) | T log((t+2)/(t+1)) / log(T+1) |
+| `validation`, `log_validation` | l, log(l + 0.1) | see below |
+
+`log_time` gives each octave of time the same weight. With `last`, all but
+one of an episode's unrolls report zero, and their estimates are zero too:
+the gradient is that of the final loss, with the variance that comes with
+learning from one step in many. An episode that was cut short, as the first
+ones are, ends where it was cut.
+
+`validation` counts, after each unroll, the loss on one batch of the task's
+validation split; its mean over the unrolls is L. Tasks without held-out data
+draw a fresh training batch for it. It costs one more forward pass per
+unroll, and the model state that the pass leaves is dropped.
+
+Main names: `Objective`, `OBJECTIVES`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+#: Losses below it count little: zero has no logarithm.
+LOG_FLOOR = 0.1
+
+Losses = Float[Array, "steps"]
+#: (steps finished in the episode, its length) -> weights, 1 on average.
+Weight = Callable[[Int[Array, "steps"], Int[Array, ""]], Losses]
+
+
+class Objective(NamedTuple):
+  """What is averaged over an episode.
+
+  Attributes:
+    value: f, from normalised losses to what is averaged.
+    weight: w, or `None` where all steps weigh the same.
+    held_out: whether the loss is that on held-out data after each unroll,
+      rather than the training losses of its steps.
+  """
+
+  value: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+  weight: Weight | None = None
+  held_out: bool = False
+
+
+def _plain(losses):
+  return losses
+
+
+def _log(losses):
+  return jnp.log(jnp.maximum(losses, 0.0) + LOG_FLOOR)
+
+
+def _at_the_end(steps, length):
+  return jnp.where(steps == length - 1, length, 0).astype(jnp.float32)
+
+
+def _by_log_time(steps, length):
+  steps = steps.astype(jnp.float32)
+  octaves = jnp.log1p(length.astype(jnp.float32))
+  return length * jnp.log1p(1.0 / (steps + 1.0)) / octaves
+
+
+OBJECTIVES = {
+  "mean": Objective(_plain),
+  "log": Objective(_log),
+  "last": Objective(_plain, weight=_at_the_end),
+  "log_last": Objective(_log, weight=_at_the_end),
+  "log_time": Objective(_plain, weight=_by_log_time),
+  "log_log_time": Objective(_log, weight=_by_log_time),
+  "validation": Objective(_plain, held_out=True),
+  "log_validation": Objective(_log, held_out=True),
+}
