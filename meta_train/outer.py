@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from meta_train import shares
 from meta_train.estimators import Estimator
+from meta_train.feed import Feed
 
 AXIS = "tasks"
 #: An outer step that is never reached: its keys start the first episodes.
@@ -87,6 +88,7 @@ class OuterLoop:
     key: the run's key.
     devices: devices that share the tasks; their number must divide
       `num_tasks`.
+    feed: batches for hosted families; `None` where there are none.
   """
 
   def __init__(
@@ -98,11 +100,13 @@ class OuterLoop:
     theta_average: float,
     key: PRNGKeyArray,
     devices: Sequence[jax.Device],
+    feed: Feed | None = None,
   ):
     self._estimators = estimators
     self._optimizer = optimizer
     self._theta_average = theta_average
     self._key = key
+    self._feed = None if feed is None or feed.empty else feed
     self._mesh = jax.make_mesh(
       (len(devices),),
       (AXIS,),
@@ -128,7 +132,7 @@ class OuterLoop:
       jax.shard_map(
         self._estimate_tasks,
         mesh=self._mesh,
-        in_specs=(everywhere, everywhere, by_task, by_task),
+        in_specs=(everywhere, everywhere, by_task, by_task, by_task),
         out_specs=by_task,
         check_vma=False,
       ),
@@ -172,7 +176,11 @@ class OuterLoop:
       The next state, and host scalars: the estimate is waited for.
     """
     tasks, estimates = self._estimate(
-      state.theta, state.outer_step, state.tasks, self._numbers
+      state.theta,
+      state.outer_step,
+      state.tasks,
+      self._numbers,
+      self._batches(state),
     )
     joined = shares.join(
       jax.device_get(estimates), num_tasks=self._numbers.size
@@ -189,6 +197,12 @@ class OuterLoop:
       family_diverged=joined.diverged,
     )
     return spread._replace(tasks=tasks), metrics
+
+  def _batches(self, state: OuterState) -> tuple[Any, ...]:
+    if self._feed is None:
+      return (None,) * len(self._estimators)
+    batches = self._feed.take(int(state.outer_step))
+    return jax.device_put(batches, self._by_task)
 
   def compiled_programs(self) -> int:
     """Returns how many programs `step` has compiled; 2 and never more."""
@@ -211,13 +225,14 @@ class OuterLoop:
     outer_step: Int[Array, ""],
     tasks: tuple[Any, ...],
     numbers: Int[Array, "tasks"],
+    batches: tuple[Any, ...],
   ) -> tuple[tuple[Any, ...], shares.Share]:
     """Runs on one device, with its own tasks only."""
     states, estimates = [], []
     for family, estimator in enumerate(self._estimators):
       keys = self._keys(outer_step, family, numbers)
-      state, estimate = jax.vmap(estimator.estimate, (None, 0, 0, None))(
-        theta, tasks[family], keys, outer_step
+      state, estimate = jax.vmap(estimator.estimate, (None, 0, 0, None, 0))(
+        theta, tasks[family], keys, outer_step, batches[family]
       )
       states.append(state)
       estimates.append(estimate)

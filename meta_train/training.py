@@ -14,9 +14,11 @@ from meta_train import machine
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
 from meta_train.estimators import make_estimator
+from meta_train.feed import Feed
 from meta_train.objectives import OBJECTIVES
 from meta_train.outer import OuterLoop
 from meta_train.unroll import Unroller
+from tasks.hosted import hosted_family
 
 
 class Problems(NamedTuple):
@@ -84,6 +86,7 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
       f"{closest(config.objective, OBJECTIVES)} (there are: "
       f"{', '.join(OBJECTIVES)})"
     )
+  families = tuple(map(hosted_family, families))
   lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
   key = jax.random.key(config.seed)
   init_key, run_key = jax.random.split(key)
@@ -122,6 +125,11 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
     theta_average=config.theta_average,
     key=run_key,
     devices=_devices(config),
+    feed=Feed(
+      families,
+      [estimator.fed_steps for estimator in estimators],
+      num_tasks=config.num_tasks,
+    ),
   )
   steps = sum(estimator.copies * estimator.steps for estimator in estimators)
   return Parts(lopt, theta, unravel, loop, config.num_tasks * steps)
