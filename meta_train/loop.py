@@ -112,7 +112,7 @@ def _row(
   means = {
     name: float(np.mean([getattr(m, name) for m in metrics]))
     for name in StepMetrics._fields
-    if not name.startswith("family_")
+    if not name.startswith("famil")
   }
   return {
     "outer_step": outer_step,
