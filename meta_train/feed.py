@@ -14,7 +14,7 @@ Main names: `Feed`.
 """
 
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -42,56 +42,67 @@ class Feed:
     num_tasks: int,
     numbers: range | None = None,
   ):
-    self._sources = [
-      (getattr(family, "datasets", None), steps)
-      for family, steps in zip(families, fed_steps, strict=True)
-    ]
+    self._sources = {
+      number: (family.datasets, steps)
+      for number, (family, steps) in enumerate(zip(families, fed_steps))
+      if getattr(family, "datasets", None) is not None
+    }
     self._num_tasks = num_tasks
     self._numbers = range(num_tasks) if numbers is None else numbers
     self._thread: concurrent.futures.ThreadPoolExecutor | None = None
-    self._ahead: tuple[int, Any] | None = None
+    self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
 
-  @property
-  def empty(self) -> bool:
-    """Whether no family needs batches."""
-    return all(datasets is None for datasets, _ in self._sources)
+  def shapes(self, family: int) -> Any:
+    """Returns shapes and dtypes of the batches of a family."""
+    if family not in self._sources:
+      return None
+    datasets, steps = self._sources[family]
+    leading = len(self._numbers), steps
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        (*leading, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)
+      ),
+      datasets.pool("train"),
+    )
 
-  def take(self, outer_step: int) -> tuple[Any, ...]:
+  def take(
+    self, outer_step: int, visited: Iterable[int], following: Iterable[int]
+  ) -> dict[int, Any]:
     """Returns the batches of an outer step, and begins to read the next.
 
     Args:
       outer_step: number of the outer step.
+      visited: numbers of the families that it visits.
+      following: numbers of those that the next one visits.
 
     Returns:
-      For each family `None`, or host arrays [tasks, inner steps, ...].
+      Host arrays [tasks, inner steps, ...] for each hosted family of
+      `visited`.
 
     Raises:
       UserError: an iterator has no such batches.
     """
-    if self.empty:
-      return (None,) * len(self._sources)
-    if self._thread is None:
-      self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-    ahead, self._ahead = self._ahead, None
-    if ahead is None or ahead[0] != outer_step:
-      ahead = outer_step, self._thread.submit(self._read, outer_step)
+    for family in visited:
+      self._submit(family, outer_step)
+    taken = [(f, self._ahead.pop((f, outer_step), None)) for f in visited]
+    self._ahead.clear()
+    for family in following:
+      self._submit(family, outer_step + 1)
     try:
-      batches = ahead[1].result()
+      return {f: future.result() for f, future in taken if future is not None}
     except ValueError as error:
       raise UserError(f"the task's datasets: {error}") from error
-    following = outer_step + 1
-    self._ahead = following, self._thread.submit(self._read, following)
-    return batches
 
-  def _read(self, outer_step: int) -> tuple[Any, ...]:
-    return tuple(
-      None
-      if datasets is None
-      else self._read_family(datasets, steps, outer_step)
-      for datasets, steps in self._sources
-    )
+  def _submit(self, family: int, outer_step: int) -> None:
+    if family not in self._sources or (family, outer_step) in self._ahead:
+      return
+    if self._thread is None:
+      self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    read = self._thread.submit(self._read, family, outer_step)
+    self._ahead[family, outer_step] = read
 
-  def _read_family(self, datasets, steps: int, outer_step: int) -> Any:
+  def _read(self, family: int, outer_step: int) -> Any:
+    datasets, steps = self._sources[family]
     first = outer_step * self._num_tasks + self._numbers.start
     count = len(self._numbers)
     batches = datasets.read("train", first * steps, count * steps)

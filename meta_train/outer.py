@@ -35,6 +35,7 @@ from meta_train import between, shares
 from meta_train import phases as phases_lib
 from meta_train.errors import UserError
 from meta_train.estimators import Estimator
+from meta_train.feed import Feed
 from meta_train.phases import Phase
 from meta_train.processes import Group
 from meta_train.visits import Visits
@@ -110,6 +111,8 @@ class OuterLoop:
     group: the processes of the run; None: only this one.
     visits: which families each outer step visits; None: all.
     phases: which meta-parameters learn when; None: all, always.
+    feed: batches of this process's tasks, for hosted families; None: there
+      are no such families.
   """
 
   def __init__(
@@ -124,6 +127,7 @@ class OuterLoop:
     group: Group | None = None,
     visits: Visits | None = None,
     phases: tuple[Phase, ...] | None = None,
+    feed: Feed | None = None,
   ):
     self._estimators = estimators
     self._optimizer = optimizer
@@ -132,6 +136,7 @@ class OuterLoop:
     self._key = key
     self._group = group or Group()
     self._visits = visits or Visits(len(estimators))
+    self._feed = feed or Feed((), (), num_tasks=num_tasks)
     self._mesh = jax.make_mesh(
       (len(devices),),
       (AXIS,),
@@ -167,7 +172,7 @@ class OuterLoop:
         jax.shard_map(
           lambda *inputs: self._estimate_tasks(family, *inputs),
           mesh=self._mesh,
-          in_specs=(everywhere, everywhere, everywhere, by_task, by_task),
+          in_specs=(everywhere,) * 3 + (by_task,) * 3,
           out_specs=by_task,
           check_vma=False,
         ),
@@ -237,6 +242,7 @@ class OuterLoop:
         self._phases[0].free,
         state.tasks[family],
         self._numbers,
+        self._feed.shapes(family),
       ).compile()
 
     families = self._visits.first(num_steps, start)
@@ -258,10 +264,19 @@ class OuterLoop:
     if number and phase.start == outer_step:
       state = self._enter(state, number)
     visited = self._visits.at(outer_step)
+    batches = jax.device_put(
+      self._feed.take(outer_step, visited, self._visits.at(outer_step + 1)),
+      self._by_task,
+    )
     tasks, rows = list(state.tasks), []
     for family in visited:
       tasks[family], row = self._estimate[family](
-        state.theta, state.outer_step, phase.free, tasks[family], self._numbers
+        state.theta,
+        state.outer_step,
+        phase.free,
+        tasks[family],
+        self._numbers,
+        batches.get(family),
       )
       rows.append(row)
     joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
@@ -346,13 +361,14 @@ class OuterLoop:
     free: Float[Array, "theta"],
     tasks: Any,
     numbers: Int[Array, "tasks"],
+    batches: Any,
   ) -> tuple[Any, shares.Share]:
     """Runs on one device, with its own tasks only."""
     del free
     keys = self._keys(outer_step, family, numbers)
     estimate = self._estimators[family].estimate
-    tasks, estimates = jax.vmap(estimate, (None, 0, 0, None))(
-      theta, tasks, keys, outer_step
+    tasks, estimates = jax.vmap(estimate, (None, 0, 0, None, 0))(
+      theta, tasks, keys, outer_step, batches
     )
     return tasks, shares.share([estimates])
 
