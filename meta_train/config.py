@@ -183,6 +183,57 @@ class MetaTrainConfig:
     unit="units of theta",
     above=0,
   )
+  sigma_scale: str = _option(
+    "",
+    "what multiplies --sigma in groups of theta, such as "
+    "memory:0.3,controller:2; 0: a group is not perturbed; empty: 1 for all",
+  )
+  shaping: str = _option(
+    "none",
+    "what is credited to a pair: none (the difference of its losses) or rank "
+    "(its rank among the task's pairs; with one pair, its sign; biased)",
+  )
+  failing_states: int = _option(
+    0,
+    "states that each task keeps, from which its training went wrong, to begin "
+    "inner runs in; each has the memory of half a pair; 0: off",
+    unit="states per task",
+    low=0,
+  )
+  failing_share: float = _option(
+    0.25,
+    "share of inner runs that begin in one of --failing_states, once there are "
+    "some",
+    unit="of 1",
+    low=0.0,
+    high=1.0,
+  )
+  expert: str = _option(
+    "",
+    "optimizer to learn from at first, adamw or muon: what its updates differ "
+    "by from ours is added to the meta-loss; empty: none",
+  )
+  expert_learning_rate: float = _option(
+    0.0,
+    "the expert's learning rate; 0: 0.001 for adamw, 0.02 for muon",
+    unit="units of the inner parameters",
+    low=0.0,
+  )
+  expert_direction: str = _option(
+    "0.7:0.3",
+    "first and last weight of 1 - cos of the angle between the two updates, "
+    "averaged over tensors and steps",
+  )
+  expert_magnitude: str = _option(
+    "0.3:0",
+    "first and last weight of |log of the ratio of their sizes|, likewise",
+  )
+  expert_fade: int = _option(
+    1000,
+    "over how many outer steps both weights go from the first to the last",
+    unit="outer steps",
+    low=0,
+  )
   outer_learning_rate: float = _option(
     3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
   )

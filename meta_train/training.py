@@ -10,13 +10,14 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from meta_train import machine
+from meta_train import machine, sigmas
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
 from meta_train.estimators import make_estimator
 from meta_train.feed import Feed
 from meta_train.objectives import OBJECTIVES
 from meta_train.outer import OuterLoop
+from meta_train.supervision import Supervision, parse_fade
 from meta_train.unroll import Unroller
 from tasks.hosted import hosted_family
 
@@ -104,6 +105,7 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
       objective=config.objective,
       wrong=config.wrong_num_steps,
       curriculum=config.horizon_curriculum,
+      supervision=_supervision(config),
     )
     for family in families
   ]
@@ -112,9 +114,12 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
       config.estimator,
       unroller,
       flat.size,
-      config.sigma,
+      sigmas.parse(config.sigma_scale, config.sigma, theta),
       num_pairs=config.num_pairs,
       noise_period=config.noise_period,
+      shaping=config.shaping,
+      failing_states=config.failing_states,
+      failing_share=config.failing_share,
     )
     for unroller in unrollers
   )
@@ -135,16 +140,24 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
   return Parts(lopt, theta, unravel, loop, config.num_tasks * steps)
 
 
-def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
-  """Returns Adam behind a clip of the global norm.
+def _supervision(config: MetaTrainConfig) -> Supervision | None:
+  if not config.expert:
+    return None
+  return Supervision(
+    expert=config.expert,
+    learning_rate=config.expert_learning_rate,
+    direction=parse_fade("expert_direction", config.expert_direction),
+    magnitude=parse_fade("expert_magnitude", config.expert_magnitude),
+    fade=config.expert_fade,
+  )
 
-  A gradient that is not finite changes nothing: theta and Adam's state stay.
-  """
-  chain = optax.chain(
+
+def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
+  """Returns Adam behind a clip of the global norm."""
+  return optax.chain(
     optax.clip_by_global_norm(config.outer_gradient_clip),
     optax.adam(config.outer_learning_rate),
   )
-  return optax.apply_if_finite(chain, max_consecutive_errors=2**31 - 1)
 
 
 def load_problems(config: MetaTrainConfig) -> Problems:

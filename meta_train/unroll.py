@@ -30,6 +30,7 @@ from flt_lopt import flat
 from flt_lopt.layout import FlatLayout
 from meta_train import horizons
 from meta_train.objectives import OBJECTIVES
+from meta_train.supervision import WORST, Supervision
 from tasks.hosted import bind
 
 Theta = Float[Array, "theta"]
@@ -45,28 +46,49 @@ class Episode(NamedTuple):
     num_steps: the horizon that the optimizer is told, which may be wrong; 0
       where it is withheld.
     step: finished inner steps.
+    supervision: weights of what an expert adds to the loss, if there is one.
   """
 
   cfg: Any
   length: Int[Array, ""]
   num_steps: Float[Array, ""]
   step: Int[Array, ""]
+  supervision: Any = ()
 
 
 class Run(NamedTuple):
-  """What one half of a pair trains."""
+  """What one half of a pair trains.
+
+  Attributes:
+    params: flat inner parameters.
+    model_state: the task's.
+    optimizer: state of the learned optimizer.
+    diverged: whether a loss has not been finite.
+    expert: state of the expert, if there is one.
+  """
 
   params: Float[Array, "blocks lanes"]
   model_state: Any
   optimizer: flat.FlatState
   diverged: Bool[Array, ""]
+  expert: Any = ()
 
 
 class UnrollResult(NamedTuple):
-  """What an unroll reports: its loss, and whether it has diverged."""
+  """What an unroll reports.
+
+  Attributes:
+    loss: its part of the meta-loss, to be credited.
+    reported: the same without what supervision adds.
+    diverged: whether the run has diverged, now or before.
+    failed: whether training went wrong in this unroll: the run diverged, or
+      its loss rose from the first half to the second, by `RISE` of its size.
+  """
 
   loss: Float[Array, ""]
+  reported: Float[Array, ""]
   diverged: Bool[Array, ""]
+  failed: Bool[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +108,7 @@ class Unroller:
     wrong: probability that it is told a wrong one, where it is told one.
     curriculum: outer steps over which the longest horizon grows from
       `min_horizon` to `max_horizon`; 0: it is that from the start.
+    supervision: an expert to learn from; None: there is none.
   """
 
   family: Any
@@ -98,6 +121,7 @@ class Unroller:
   objective: str
   wrong: float = 0.0
   curriculum: int = 0
+  supervision: Supervision | None = None
 
   @functools.cached_property
   def _initial(self) -> Any:
@@ -144,11 +168,17 @@ class Unroller:
     episode = Episode(
       cfg=cfg, length=length, num_steps=told, step=jnp.zeros([], jnp.int32)
     )
+    expert: Any = ()
+    if self.supervision is not None:
+      expert = self.supervision.init(params)
+      weights = self.supervision.weights(outer_step)
+      episode = episode._replace(supervision=weights)
     run = Run(
       params=self.layout.flatten(jax.tree.leaves(params)),
       model_state=model_state,
       optimizer=flat.init(self.lopt.config, self.layout),
       diverged=jnp.zeros([], bool),
+      expert=expert,
     )
     return episode, run
 
@@ -192,6 +222,18 @@ class Unroller:
         fed = self.family.task_fn(bind(episode.cfg, {"train": pool}))
       return fed.loss_with_state(params, model_state, step_key, None)
 
+    def imitate(run: Run, gradient, params, updates, diverged):
+      """Returns the expert's next state, and how far we are from it."""
+      if self.supervision is None:
+        return (), ()
+      theirs, expert = self.supervision.update(gradient, run.expert, params)
+      theirs = self.layout.flatten(jax.tree.leaves(theirs))
+      found = self.supervision.compare(self.layout, updates, theirs)
+      expert = jax.tree.map(
+        lambda new, old: jnp.where(diverged, old, new), expert, run.expert
+      )
+      return expert, jnp.where(diverged, jnp.array(WORST), found)
+
     def step(run: Run, inputs):
       step_key, batch = inputs
       params = self._unflatten(run.params)
@@ -211,10 +253,14 @@ class Unroller:
       diverged = run.diverged | ~jnp.isfinite(loss) | ~jnp.isfinite(normalised)
       counted = jnp.where(diverged, ceiling, normalised)
       moved = jnp.where(diverged, run.params, run.params + updates)
-      return Run(moved, model_state, optimizer, diverged), counted
+      expert, apart = imitate(run, gradient, params, updates, diverged)
+      run = Run(moved, model_state, optimizer, diverged, expert)
+      return run, (counted, apart)
 
     keys = jax.random.split(key, self.truncation)
-    run, losses = jax.lax.scan(step, run, (keys, batches))
+    lost = run.diverged
+    run, (losses, apart) = jax.lax.scan(step, run, (keys, batches))
+    failed = ~lost & (run.diverged | _rose(losses))
     objective = OBJECTIVES[self.objective]
     if objective.held_out:
       held_out = self._held_out_loss(task, run, jax.random.fold_in(key, 1))
@@ -223,7 +269,10 @@ class Unroller:
     if objective.weight is not None:
       steps = episode.step + jnp.arange(self.truncation)
       values = values * objective.weight(steps, episode.length)
-    return run, UnrollResult(jnp.mean(values), run.diverged)
+    reported = loss = jnp.mean(values)
+    if self.supervision is not None:
+      loss = loss + jnp.mean(apart, axis=0) @ episode.supervision
+    return run, UnrollResult(loss, reported, run.diverged, failed)
 
   def _held_out_loss(self, task, run: Run, key) -> Float[Array, ""]:
     """Returns the normalised loss of a run on one held-out batch."""
@@ -239,3 +288,15 @@ class Unroller:
 
 #: What a diverged run counts where the task's normalizer has no bound.
 MAX_LOSS = 1e4
+
+#: Rise of the loss within an unroll, by its own size, that is a failure.
+RISE = 0.25
+
+
+def _rose(losses: Float[Array, "steps"]) -> Bool[Array, ""]:
+  """Says whether the second half of an unroll is worse than the first."""
+  half = len(losses) // 2
+  if not half:
+    return jnp.zeros([], bool)
+  first, second = jnp.mean(losses[:half]), jnp.mean(losses[half:])
+  return second > first + RISE * jnp.abs(first)

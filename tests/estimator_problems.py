@@ -60,7 +60,9 @@ class Problem:
     x, losses = jax.lax.scan(step, run.params, keys)
     steps = episode.step + jnp.arange(self.truncation)
     losses = losses * self.weight(steps, episode.length)
-    return run._replace(params=x), UnrollResult(losses.mean(), run.diverged)
+    loss, failed = losses.mean(), jnp.zeros([], bool)
+    result = UnrollResult(loss, loss, run.diverged, failed)
+    return run._replace(params=x), result
 
   def mean_loss(self, thetas, truncated=False):
     """Mean loss of the longest episode, theta given for each inner step."""

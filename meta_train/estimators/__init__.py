@@ -15,14 +15,17 @@ theta with the lag of an episode.
 """
 
 import inspect
+from collections.abc import Mapping
 
 from meta_train.errors import UserError, closest
 from meta_train.estimators.base import Estimate, Estimator
 from meta_train.estimators.es_single import es_single
+from meta_train.estimators.failing import FailingStates
 from meta_train.estimators.full_es import full_es
 from meta_train.estimators.full_grad import full_grad
 from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
+from meta_train.estimators.shaping import SHAPINGS
 from meta_train.estimators.truncated_es import truncated_es
 from meta_train.estimators.truncated_grad import truncated_grad
 
@@ -38,6 +41,7 @@ ESTIMATORS = {
 
 __all__ = [
   "ESTIMATORS",
+  "SHAPINGS",
   "Estimate",
   "Estimator",
   "es_single",
@@ -59,6 +63,9 @@ def make_estimator(
   *,
   num_pairs: int = 1,
   noise_period: int = 0,
+  shaping: str = "none",
+  failing_states: int = 0,
+  failing_share: float = 0.0,
 ) -> Estimator:
   """Returns the estimator `name`.
 
@@ -70,6 +77,10 @@ def make_estimator(
     num_pairs: antithetic pairs per task.
     noise_period: inner steps for which `nres` keeps a perturbation; 0: the
       whole episode.
+    shaping: name in `SHAPINGS`: what is credited.
+    failing_states: states from which training went wrong that each task
+      keeps, to begin episodes in.
+    failing_share: share of episodes that begin in one of them.
 
   Raises:
     UserError: the name is unknown, or an option is set that the estimator
@@ -80,19 +91,30 @@ def make_estimator(
       f"--estimator={name} is unknown{closest(name, ESTIMATORS)} (there are: "
       f"{', '.join(ESTIMATORS)})"
     )
-  options = {"num_pairs": num_pairs, "noise_period": noise_period}
-  defaults = {"num_pairs": 1, "noise_period": 0}
-  known = inspect.signature(ESTIMATORS[name]).parameters
-  for option in [o for o in options if o not in known]:
-    value = options.pop(option)
-    if value != defaults[option]:
-      users = [n for n, f in ESTIMATORS.items() if _has(f, option)]
+  if shaping not in SHAPINGS:
+    raise UserError(
+      f"--shaping={shaping} is unknown{closest(shaping, SHAPINGS)} (there are: "
+      f"{', '.join(SHAPINGS)})"
+    )
+  failing = FailingStates(failing_states, failing_share)
+  # By parameter: its value, and the flag with its value and its default.
+  options = {
+    "num_pairs": (num_pairs, "num_pairs", num_pairs, 1),
+    "noise_period": (noise_period, "noise_period", noise_period, 0),
+    "shaping": (shaping, "shaping", shaping, "none"),
+    "failing": (failing, "failing_states", failing_states, 0),
+  }
+  known = _options(ESTIMATORS[name])
+  for option, (_, flag, given, default) in options.items():
+    if option not in known and given != default:
+      users = [n for n, f in ESTIMATORS.items() if option in _options(f)]
       raise UserError(
-        f"--{option}={value} does nothing for --estimator={name}; leave it at "
-        f"{defaults[option]}, or use it with {', '.join(users)}"
+        f"--{flag}={given} does nothing for --estimator={name}; leave it at "
+        f"{default}, or use it with {', '.join(users)}"
       )
-  return ESTIMATORS[name](unroller, num_theta, sigma, **options)
+  taken = {o: value for o, (value, *_) in options.items() if o in known}
+  return ESTIMATORS[name](unroller, num_theta, sigma, **taken)
 
 
-def _has(estimator, option: str) -> bool:
-  return option in inspect.signature(estimator).parameters
+def _options(estimator) -> Mapping[str, inspect.Parameter]:
+  return inspect.signature(estimator).parameters

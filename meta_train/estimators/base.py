@@ -25,8 +25,9 @@ class Estimate(NamedTuple):
 
   Attributes:
     gradient: estimate of the gradient of the mean loss of an episode.
-    loss: mean loss of the unroll or, where a call is a whole episode, of the
-      episode, averaged over its perturbed copies.
+    loss: meta-objective in the unroll or, where a call is a whole episode, in
+      the episode, averaged over its perturbed copies; without what
+      supervision adds.
     diverged: share of the copies that have diverged.
   """
 
@@ -40,10 +41,12 @@ class Estimator(NamedTuple):
 
   Attributes:
     init: key -> state, at staggered starts.
-    estimate: (theta, state, key, outer_step, batches) -> (state,
+    estimate: (theta, state, key, outer_step, batches, free) -> (state,
       `Estimate`); the outer step, 0 by default, is where schedules of the
-      unroller stand, and `batches` are those of `fed_steps` inner steps, or
-      `None`, the default, for a task that draws its own.
+      unroller stand; `batches` are those of `fed_steps` inner steps, or
+      `None`, the default, for a task that draws its own; `free` is 0 for
+      meta-parameters that are not to be perturbed and 1, the default, for the
+      others.
     copies: perturbed copies of the inner run that each call trains.
     steps: inner steps by which a call trains each copy; where a call is a
       whole episode, their expectation, rounded.
@@ -74,6 +77,8 @@ def reset_where_done(
   episode: Episode,
   runs: Run,
   outer_step: Int[Array, ""] | int = 0,
+  *,
+  begin: Callable[[PRNGKeyArray, Episode, Run], tuple[Episode, Run]],
 ) -> tuple[Episode, Run, Bool[Array, ""]]:
   """Starts a new episode if this one is over; all copies together.
 
@@ -83,12 +88,15 @@ def reset_where_done(
     episode: with `step` already advanced.
     runs: one run, or copies stacked along the first axis.
     outer_step: where schedules of the unroller stand.
+    begin: (key, episode, run) -> (episode, run), what begins where a fresh
+      one would.
 
   Returns:
     (episode, runs, done).
   """
   done = episode.step >= episode.length
-  new_episode, new_run = unroller.start(key, outer_step)
+  fresh = unroller.start(key, outer_step)
+  new_episode, new_run = begin(jax.random.fold_in(key, 1), *fresh)
   episode = jax.tree.map(
     lambda new, old: jnp.where(done, new, old), new_episode, episode
   )

@@ -22,6 +22,7 @@ Main names: `es_single`.
 
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.estimators.nres import nres
 from meta_train.unroll import Unroller
 
@@ -32,6 +33,8 @@ def es_single(
   sigma: pairs.Sigma,
   *,
   num_pairs: int = 1,
+  shaping: str = "none",
+  failing: FailingStates = NO_BUFFER,
 ) -> Estimator:
   """Makes the estimator.
 
@@ -40,5 +43,15 @@ def es_single(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs per task.
+    shaping: name in `SHAPINGS`: what is credited.
+    failing: buffer of states in which episodes may begin.
   """
-  return nres(unroller, num_theta, sigma, num_pairs=num_pairs, noise_period=0)
+  return nres(
+    unroller,
+    num_theta,
+    sigma,
+    num_pairs=num_pairs,
+    shaping=shaping,
+    failing=failing,
+    noise_period=0,
+  )

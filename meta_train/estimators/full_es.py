@@ -44,6 +44,7 @@ def full_es(
   sigma: pairs.Sigma,
   *,
   num_pairs: int = 1,
+  shaping: str = "none",
 ) -> Estimator:
   """Makes the estimator.
 
@@ -52,11 +53,15 @@ def full_es(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs per task.
+    shaping: name in `SHAPINGS`: what is credited.
   """
 
-  def estimate(theta, state: NoState, key, outer_step=0, batches=None):
+  def estimate(
+    theta, state: NoState, key, outer_step=0, batches=None, free=1.0
+  ):
     start_key, noise_key, unroll_key = jax.random.split(key, 3)
-    epsilon = pairs.draw(noise_key, sigma, num_pairs, num_theta)
+    scale = sigma * free
+    epsilon = pairs.draw(noise_key, scale, num_pairs, num_theta)
     episode, run = unroller.start(start_key, outer_step)
 
     def goes_on(carry):
@@ -64,27 +69,29 @@ def full_es(
       return episode.step < episode.length
 
     def unroll(carry):
-      episode, runs, total, _ = carry
+      episode, runs, total, reported, _ = carry
       key = jax.random.fold_in(unroll_key, episode.step)
       now = unroll_of(batches, unroller, episode.step)
       runs, result = pairs.advance(
         unroller, theta, epsilon, episode, runs, key, now
       )
       episode = episode._replace(step=episode.step + unroller.truncation)
-      return episode, runs, total + result.loss, result.diverged
+      total, reported = total + result.loss, reported + result.reported
+      return episode, runs, total, reported, result.diverged
 
     none = jnp.zeros(2 * num_pairs, jnp.float32)
-    start = (episode, pairs.copy(run, num_pairs), none, none.astype(bool))
-    episode, _, total, diverged = jax.lax.while_loop(goes_on, unroll, start)
-    losses = total * unroller.truncation / episode.length
+    runs = pairs.copy(run, num_pairs)
+    start = (episode, runs, none, none, none.astype(bool))
+    episode, _, total, reported, diverged = jax.lax.while_loop(
+      goes_on, unroll, start
+    )
+    each = unroller.truncation / episode.length
     estimate = Estimate(
-      gradient=pairs.credit(epsilon, losses, sigma),
-      loss=jnp.mean(losses),
+      gradient=pairs.credit(epsilon, each * total, scale, shaping),
+      loss=jnp.mean(each * reported),
       diverged=jnp.mean(diverged * 1.0),
     )
     return state, estimate
 
   steps = mean_length(unroller)
-  return Estimator(
-    no_state, estimate, 2 * num_pairs, steps, longest(unroller)
-  )
+  return Estimator(no_state, estimate, 2 * num_pairs, steps, longest(unroller))

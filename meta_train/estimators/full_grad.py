@@ -53,7 +53,10 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
   del num_theta, sigma
   num_unrolls = longest(unroller) // unroller.truncation
 
-  def estimate(theta, state: NoState, key, outer_step=0, batches=None):
+  def estimate(
+    theta, state: NoState, key, outer_step=0, batches=None, free=1.0
+  ):
+    del free  # Nothing is perturbed.
     start_key, unroll_key = jax.random.split(key)
     episode, start = unroller.start(start_key, outer_step)
 
@@ -72,17 +75,18 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
           key,
           unroll_of(batches, unroller, step),
         )
-        loss = jnp.where(active, result.loss, 0.0)
-        return _choose(active, moved, run), loss
+        losses = jnp.stack([result.loss, result.reported])
+        return _choose(active, moved, run), jnp.where(active, losses, 0.0)
 
       steps = unroller.truncation * jnp.arange(num_unrolls)
       run, losses = jax.lax.scan(unroll, start, steps)
-      loss = jnp.sum(losses) * unroller.truncation / episode.length
-      return loss, run.diverged
+      each = unroller.truncation / episode.length
+      loss, reported = jnp.sum(losses, axis=0) * each
+      return loss, (reported, run.diverged)
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    (loss, diverged), gradient = value_and_grad(theta)
-    return state, Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
+    (_, (reported, diverged)), gradient = value_and_grad(theta)
+    return state, Estimate(finite_or_zero(gradient), reported, diverged * 1.0)
 
   steps = mean_length(unroller)
   return Estimator(no_state, estimate, 1, steps, longest(unroller))

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.unroll import Unroller
 
 
@@ -38,6 +39,8 @@ def nres(
   sigma: pairs.Sigma,
   *,
   num_pairs: int = 1,
+  shaping: str = "none",
+  failing: FailingStates = NO_BUFFER,
   noise_period: int = 0,
 ) -> Estimator:
   """Makes the estimator.
@@ -47,6 +50,8 @@ def nres(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs per task.
+    shaping: name in `SHAPINGS`: what is credited.
+    failing: buffer of states in which episodes may begin.
     noise_period: inner steps for which a perturbation is kept, a multiple of
       the truncation; 0: the whole episode.
 
@@ -72,6 +77,8 @@ def nres(
     num_theta,
     sigma,
     num_pairs=num_pairs,
+    shaping=shaping,
+    failing=failing,
     num_kept=2,
     perturb=perturb,
   )

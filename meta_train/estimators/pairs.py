@@ -6,9 +6,11 @@ perturbation that is credited with them,
 
     g = c (L+ - L-) / (2 sigma**2),
 
-averaged over `num_pairs` independent pairs. Copies lie along one axis, first
-all the plus halves and then all the minus halves, so that the unroll is
-compiled once and run for all.
+averaged over `num_pairs` independent pairs. Sigma may be one number for each
+meta-parameter (see `meta_train.sigmas`); those for which it is zero are not
+perturbed and get no gradient. Copies lie along one axis, first all the plus
+halves and then all the minus halves, so that the unroll is compiled once and
+run for all.
 
 What tells the online estimators apart is which perturbation an unroll gets
 and which is credited with its loss; each is a `Perturb` function handed to
@@ -28,10 +30,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from meta_train.estimators.base import Estimate, Estimator, reset_where_done
+from meta_train.estimators.failing import FailingStates
+from meta_train.estimators.shaping import SHAPINGS, Sigma
 from meta_train.unroll import Episode, Run, Theta, Unroller, UnrollResult
 
-#: One standard deviation for all meta-parameters, or one for each.
-Sigma = float | Float[Array, "theta"]
 Vectors = Float[Array, "pairs theta"]
 Memory = tuple[Vectors, ...]
 
@@ -51,11 +53,13 @@ class PairState(NamedTuple):
     episode: what all copies share.
     runs: the copies, stacked along the first axis.
     memory: what the estimator keeps of the episode's perturbations.
+    failing: kept states from which training went wrong.
   """
 
   episode: Episode
   runs: Run
   memory: Memory
+  failing: Any
 
 
 def draw(
@@ -87,12 +91,25 @@ def advance(
 
 
 def credit(
-  credited: Vectors, losses: Float[Array, "copies"], sigma: Sigma
+  credited: Vectors,
+  losses: Float[Array, "copies"],
+  sigma: Sigma,
+  shaping: str = "none",
 ) -> Theta:
-  """Returns the mean over pairs of c (L+ - L-) / (2 sigma**2)."""
+  """Returns the mean over pairs of c (L+ - L-) / (2 sigma**2).
+
+  Args:
+    credited: c of each pair; it counts as zero where sigma is.
+    losses: of all plus halves, then of all minus halves.
+    sigma: standard deviation of the perturbations.
+    shaping: name in `SHAPINGS`, of what stands for the differences.
+  """
   plus, minus = jnp.split(losses, 2)
-  gradients = credited * (plus - minus)[:, None] / (2 * sigma**2)
-  return jnp.mean(gradients, axis=0)
+  differences = SHAPINGS[shaping](plus - minus, sigma)
+  some = jnp.asarray(sigma) > 0
+  credited = jnp.where(some, credited, 0.0)
+  square = jnp.where(some, jnp.square(sigma), 1.0)
+  return jnp.mean(credited * differences[:, None] / (2 * square), axis=0)
 
 
 def online(
@@ -101,6 +118,8 @@ def online(
   sigma: Sigma,
   *,
   num_pairs: int,
+  shaping: str,
+  failing: FailingStates,
   num_kept: int,
   perturb: Perturb,
 ) -> Estimator:
@@ -111,6 +130,8 @@ def online(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs; all of them share task and batches.
+    shaping: what is credited, see `shaping`.
+    failing: buffer of states in which episodes may begin, see `failing`.
     num_kept: vectors in the memory of `perturb`.
     perturb: which perturbation is used, and which is credited.
   """
@@ -120,15 +141,21 @@ def online(
     episode, run = unroller.start(start_key)
     episode = unroller.stagger(stagger_key, episode)
     memory = jnp.zeros((num_pairs, num_theta), jnp.float32)
-    return PairState(episode, copy(run, num_pairs), (memory,) * num_kept)
+    kept = failing.init(episode, run)
+    runs = copy(run, num_pairs)
+    return PairState(episode, runs, (memory,) * num_kept, kept)
 
-  def estimate(theta, state: PairState, key, outer_step=0, batches=None):
+  def estimate(
+    theta, state: PairState, key, outer_step=0, batches=None, free=1.0
+  ):
     noise_key, unroll_key, reset_key = jax.random.split(key, 3)
-    drawn = draw(noise_key, sigma, num_pairs, num_theta)
+    scale = sigma * free
+    drawn = draw(noise_key, scale, num_pairs, num_theta)
     epsilon, credited, memory = perturb(state.memory, drawn, state.episode.step)
     runs, result = advance(
       unroller, theta, epsilon, state.episode, state.runs, unroll_key, batches
     )
+    kept = failing.keep(state.failing, state.episode, state.runs, result.failed)
     step = state.episode.step + unroller.truncation
     episode, runs, done = reset_where_done(
       unroller,
@@ -136,14 +163,15 @@ def online(
       state.episode._replace(step=step),
       runs,
       outer_step,
+      begin=lambda *fresh: failing.begin(kept, *fresh),
     )
     memory = tuple(jnp.where(done, 0.0, x) for x in memory)
     estimate = Estimate(
-      gradient=credit(credited, result.loss, sigma),
-      loss=jnp.mean(result.loss),
+      gradient=credit(credited, result.loss, scale, shaping),
+      loss=jnp.mean(result.reported),
       diverged=jnp.mean(result.diverged * 1.0),
     )
-    return PairState(episode, runs, memory), estimate
+    return PairState(episode, runs, memory, kept), estimate
 
   steps = unroller.truncation
   return Estimator(init, estimate, 2 * num_pairs, steps, steps)

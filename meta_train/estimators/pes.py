@@ -20,6 +20,7 @@ Main names: `pes`.
 
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.unroll import Unroller
 
 
@@ -29,6 +30,8 @@ def pes(
   sigma: pairs.Sigma,
   *,
   num_pairs: int = 1,
+  shaping: str = "none",
+  failing: FailingStates = NO_BUFFER,
 ) -> Estimator:
   """Makes the estimator.
 
@@ -37,6 +40,8 @@ def pes(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs per task.
+    shaping: name in `SHAPINGS`: what is credited.
+    failing: buffer of states in which episodes may begin.
   """
 
   def perturb(memory, drawn, step):
@@ -50,6 +55,8 @@ def pes(
     num_theta,
     sigma,
     num_pairs=num_pairs,
+    shaping=shaping,
+    failing=failing,
     num_kept=1,
     perturb=perturb,
   )

@@ -26,6 +26,7 @@ Main names: `truncated_es`.
 
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.unroll import Unroller
 
 
@@ -35,6 +36,8 @@ def truncated_es(
   sigma: pairs.Sigma,
   *,
   num_pairs: int = 1,
+  shaping: str = "none",
+  failing: FailingStates = NO_BUFFER,
 ) -> Estimator:
   """Makes the estimator.
 
@@ -43,6 +46,8 @@ def truncated_es(
     num_theta: number of meta-parameters.
     sigma: standard deviation of the perturbations.
     num_pairs: antithetic pairs per task.
+    shaping: name in `SHAPINGS`: what is credited.
+    failing: buffer of states in which episodes may begin.
   """
 
   def perturb(memory, drawn, step):
@@ -54,6 +59,8 @@ def truncated_es(
     num_theta,
     sigma,
     num_pairs=num_pairs,
+    shaping=shaping,
+    failing=failing,
     num_kept=0,
     perturb=perturb,
   )

@@ -21,7 +21,7 @@ Optimizers" (2019), which describes both troubles.
 Main names: `truncated_grad`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -31,18 +31,24 @@ from meta_train.estimators.base import (
   finite_or_zero,
   reset_where_done,
 )
+from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.unroll import Episode, Run, Unroller
 
 
 class GradState(NamedTuple):
-  """State of one task: the episode, and where its only run stands."""
+  """State of one task: the episode, where its only run stands, the buffer."""
 
   episode: Episode
   run: Run
+  failing: Any
 
 
 def truncated_grad(
-  unroller: Unroller, num_theta: int, sigma: float
+  unroller: Unroller,
+  num_theta: int,
+  sigma: float,
+  *,
+  failing: FailingStates = NO_BUFFER,
 ) -> Estimator:
   """Makes the estimator.
 
@@ -50,25 +56,32 @@ def truncated_grad(
     unroller: trains one copy for one unroll.
     num_theta: not needed.
     sigma: not needed, as nothing is perturbed.
+    failing: buffer of states in which episodes may begin.
   """
   del num_theta, sigma
 
   def init(key):
     start_key, stagger_key = jax.random.split(key)
     episode, run = unroller.start(start_key)
-    return GradState(unroller.stagger(stagger_key, episode), run)
+    episode = unroller.stagger(stagger_key, episode)
+    return GradState(episode, run, failing.init(episode, run))
 
-  def estimate(theta, state: GradState, key, outer_step=0, batches=None):
+  def estimate(
+    theta, state: GradState, key, outer_step=0, batches=None, free=1.0
+  ):
+    del free  # Nothing is perturbed.
     unroll_key, reset_key = jax.random.split(key)
 
     def loss_of(theta):
       run, result = unroller.advance(
         theta, state.episode, state.run, unroll_key, batches
       )
-      return result.loss, (run, result.diverged)
+      return result.loss, (run, result)
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    (loss, (run, diverged)), gradient = value_and_grad(theta)
+    (_, (run, result)), gradient = value_and_grad(theta)
+    one_copy = jax.tree.map(lambda x: x[None], (state.run, result.failed))
+    kept = failing.keep(state.failing, state.episode, *one_copy)
     step = state.episode.step + unroller.truncation
     episode, run, _ = reset_where_done(
       unroller,
@@ -76,9 +89,12 @@ def truncated_grad(
       state.episode._replace(step=step),
       run,
       outer_step,
+      begin=lambda *fresh: failing.begin(kept, *fresh),
     )
-    estimate = Estimate(finite_or_zero(gradient), loss, diverged * 1.0)
-    return GradState(episode, run), estimate
+    estimate = Estimate(
+      finite_or_zero(gradient), result.reported, result.diverged * 1.0
+    )
+    return GradState(episode, run, kept), estimate
 
   steps = unroller.truncation
   return Estimator(init, estimate, 1, steps, steps)
