@@ -1,0 +1,109 @@
+"""Scores of many tasks and seeds as one number with an interval.
+
+The *interquartile mean* (IQM) is the mean of the middle half of all scores of
+all tasks together: with the n scores sorted and k = floor(n / 4),
+
+  IQM = mean of x_(k+1), ..., x_(n-k).
+
+Its interval is that of a *stratified bootstrap*: the seeds of each task are
+drawn anew with replacement, each task for itself, and the percentiles of the
+statistic over such draws are its ends. It says how much another set of seeds
+on the same tasks would change the number, not another set of tasks; for that
+tasks are drawn too.
+
+Infinite scores are fine as long as the middle half has none. NaN is refused:
+whoever calls decides what a score that does not exist means.
+
+Source: R. Agarwal et al., "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice", 2021 (rliable).
+
+Names: `iqm`, `bootstrap`, `Estimate`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+Strata = Sequence[Float[np.ndarray, "runs"]]
+
+
+class Estimate(NamedTuple):
+  """A number and its interval."""
+
+  value: float
+  low: float
+  high: float
+
+
+def iqm(
+  scores: Float[np.ndarray, "*draws scores"],
+) -> Float[np.ndarray, "*draws"]:
+  """Returns the interquartile mean over the last axis.
+
+  Args:
+    scores: numbers, at least one; not NaN.
+
+  Raises:
+    ValueError: there is none, or one is NaN.
+  """
+  scores = np.sort(np.asarray(scores, np.float64), axis=-1)
+  size = scores.shape[-1]
+  if size == 0 or np.isnan(scores).any():
+    raise ValueError(
+      f"the interquartile mean of {size} scores, of which "
+      f"{int(np.isnan(scores).sum())} are NaN, is not defined; leave tasks "
+      "without a score out"
+    )
+  cut = size // 4
+  return scores[..., cut : size - cut].mean(axis=-1)
+
+
+def bootstrap(
+  scores: Strata,
+  statistic: Callable[[np.ndarray], np.ndarray] = iqm,
+  *,
+  over_tasks: bool = False,
+  num_resamples: int = 2000,
+  confidence: float = 0.95,
+  seed: int = 0,
+) -> Estimate:
+  """Returns a statistic of all scores with its stratified interval.
+
+  Args:
+    scores: for each task the scores of its runs; they may differ in number.
+    statistic: maps [draws, scores] to [draws].
+    over_tasks: whether tasks are drawn with replacement too.
+    num_resamples: draws.
+    confidence: coverage that the interval aims at.
+    seed: of the draws.
+
+  Raises:
+    ValueError: there is no score, or a task without one.
+  """
+  tasks = [np.asarray(task, np.float64) for task in scores]
+  if not tasks or any(task.size == 0 for task in tasks):
+    raise ValueError("a bootstrap needs at least one score of each task")
+  value = float(statistic(np.concatenate(tasks)[None])[0])
+  rng = np.random.default_rng(seed)
+  if over_tasks:
+    drawn = [_redraw(tasks, rng) for _ in range(num_resamples)]
+    values = np.asarray([statistic(d[None])[0] for d in drawn])
+  else:
+    drawn = [
+      task[rng.integers(task.size, size=(num_resamples, task.size))]
+      for task in tasks
+    ]
+    values = statistic(np.concatenate(drawn, axis=1))
+  tail = (1.0 - confidence) / 2.0
+  # Interpolating between infinities would give NaN; the nearest does not.
+  low, high = np.quantile(values, [tail, 1.0 - tail], method="nearest")
+  return Estimate(value, float(low), float(high))
+
+
+def _redraw(tasks, rng) -> np.ndarray:
+  picked = rng.integers(len(tasks), size=len(tasks))
+  return np.concatenate(
+    [tasks[i][rng.integers(tasks[i].size, size=tasks[i].size)] for i in picked]
+  )

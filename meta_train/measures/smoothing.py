@@ -1,0 +1,88 @@
+"""Smooth and monotone learning curves, and envelopes of them.
+
+With L(s) the training loss of step s, smoothing is the mean over the last
+twentieth of the time so far,
+
+  S[L](t) = 1 / (f t) * integral of L from (1 - f) t to t,   f = 1/20,
+
+so that the window grows with t: a run that follows another's curve at c times
+the speed follows its smooth curve at c times the speed too, and measures of
+time come out as c exactly. The *last loss* of a run of N steps is S[L](N), the
+mean of its last N / 20 steps.
+
+The lower envelope of a grid of learning rates is
+
+  E(t) = min over s <= t and rates r of mean over seeds of S[L_r,seed](s),
+
+as in L. Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling
+Up", 2022, whose baseline is the best of its rates at every moment.
+
+A curve may be given as means over blocks of equally many steps. What is not
+finite is infinite, from there on: a run that diverged stays so.
+
+Names: `smooth`, `last_loss`, `monotone`, `envelope`, `FRACTION`.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+#: Share of the time so far that is averaged over.
+FRACTION = 1 / 20
+
+
+def smooth(
+  curve: Float[np.ndarray, "*runs points"], *, fraction: float = FRACTION
+) -> Float[np.ndarray, "*runs points"]:
+  """Averages over the last part of the time so far.
+
+  Args:
+    curve: losses of consecutive steps, or means over equal blocks of them.
+    fraction: f above, in (0, 1].
+
+  Returns:
+    S at the end of each block; infinite from the first value on that is not
+    finite.
+  """
+  curve = np.asarray(curve, np.float64)
+  broken = np.maximum.accumulate(~np.isfinite(curve), axis=-1)
+  values = np.where(broken, 0.0, curve)
+  until = np.arange(1, curve.shape[-1] + 1)
+  since = (1.0 - fraction) * until
+  # The running integral is linear within a block.
+  integral = np.concatenate(
+    [np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1
+  )
+  block = np.minimum(since.astype(int), curve.shape[-1] - 1)
+  before = integral[..., block] + (since - block) * values[..., block]
+  mean = (integral[..., 1:] - before) / (until - since)
+  return np.where(broken, np.inf, mean)
+
+
+def last_loss(
+  curve: Float[np.ndarray, "*runs points"],
+) -> Float[np.ndarray, "*runs"]:
+  """Returns the mean loss of the last twentieth of each run."""
+  return smooth(curve)[..., -1]
+
+
+def monotone(
+  curve: Float[np.ndarray, "*runs points"],
+) -> Float[np.ndarray, "*runs points"]:
+  """Returns the lowest value so far; NaN counts as infinite."""
+  curve = np.asarray(curve, np.float64)
+  return np.minimum.accumulate(
+    np.where(np.isnan(curve), np.inf, curve), axis=-1
+  )
+
+
+def envelope(
+  curves: Float[np.ndarray, "rates seeds points"],
+) -> Float[np.ndarray, "points"]:
+  """Returns the lower envelope E of a grid of learning rates.
+
+  Args:
+    curves: training losses; a rate counts as infinite where one of its seeds
+      has diverged.
+  """
+  means = smooth(curves).mean(axis=1)
+  return monotone(means.min(axis=0))

@@ -1,0 +1,292 @@
+"""Measures of learning curves whose answers are known."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from meta_train.measures import (
+  aggregate,
+  paired,
+  profile,
+  ranking,
+  ratios,
+  smoothing,
+  speedup,
+)
+
+N = 400
+# A grid of learning rates: the small ones are slow, the large ones stall.
+RATES = np.geomspace(0.003, 0.3, 7)
+
+
+def _adam(step, rate, noise=0.0, seed=0):
+  """A noisy curve: exponential progress to a floor that grows with rate."""
+  curve = np.exp(-rate * step) + 0.05 * rate + 2.0 / (50.0 + step)
+  rng = np.random.default_rng(seed)
+  return curve * np.exp(noise * rng.normal(size=np.shape(step)))
+
+
+def _grid(num_steps=2 * N, noise=0.0, num_seeds=5):
+  steps = np.arange(num_steps) + 0.5
+  return np.asarray(
+    [
+      [_adam(steps, rate, noise, 100 * i + j) for j in range(num_seeds)]
+      for i, rate in enumerate(RATES)
+    ]
+  )
+
+
+def test_smooth_is_the_mean_over_the_last_twentieth():
+  curve = np.random.default_rng(0).normal(size=(3, 200))
+  found = smoothing.smooth(curve)
+  np.testing.assert_allclose(found[:, -1], curve[:, -10:].mean(-1))
+  np.testing.assert_allclose(found[:, 99], curve[:, 95:100].mean(-1))
+  np.testing.assert_allclose(found[:, :20], curve[:, :20])
+  np.testing.assert_allclose(smoothing.last_loss(curve), found[:, -1])
+
+
+def test_smooth_of_blocks_is_that_of_steps():
+  curve = np.geomspace(1, 1e-3, 2000)
+  blocks = curve.reshape(200, 10).mean(-1)
+  np.testing.assert_allclose(
+    smoothing.smooth(blocks)[19:], smoothing.smooth(curve)[199::10], rtol=5e-3
+  )
+
+
+def test_divergence_stays_in_smooth_and_monotone_does_not_rise():
+  curve = np.asarray([3.0, 1.0, 2.0, np.nan, 1.0])
+  assert np.isinf(smoothing.smooth(curve)[3:]).all()
+  assert np.isfinite(smoothing.smooth(curve)[:3]).all()
+  np.testing.assert_array_equal(smoothing.monotone(curve), [3, 1, 1, 1, 1])
+
+
+def test_envelope_is_the_best_rate_at_every_moment():
+  grid = _grid()
+  found = smoothing.envelope(grid)
+  means = smoothing.smooth(grid).mean(1)
+  assert (found <= means.min(0) + 1e-15).all() and (np.diff(found) <= 0).all()
+  best = means.argmin(0)
+  assert len(set(best)) >= 4  # Several rates take part in it.
+  grid[best[-1], 0, 5:] = np.inf  # One seed of the best diverges,
+  worse = smoothing.envelope(grid)
+  assert (worse >= found).all() and worse[-1] > found[-1]  # so it is out.
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.5, 2.0])
+def test_following_the_envelope_at_a_multiple_of_the_speed(factor):
+  # With one rate the envelope is that rate's own smooth curve.
+  steps = np.arange(3 * N) + 0.5
+  curve = 1.0 / (1.0 + 0.05 * steps)
+  envelope = smoothing.envelope(curve[None, None])
+  candidate = 1.0 / (1.0 + 0.05 * factor * steps[:N])
+  found = speedup.speed_up(
+    smoothing.last_loss(candidate)[None], envelope, num_steps=N
+  )
+  assert found.value[0] == pytest.approx(factor, rel=1e-3)
+  assert not found.censored[0]
+
+
+def test_twice_the_speed_scores_two_against_a_noisy_grid_in_blocks():
+  grid = _grid(4 * N, noise=0.02)
+  blocks = grid.reshape(*grid.shape[:2], -1, 4).mean(-1)
+  envelope = smoothing.envelope(blocks)
+  rate = smoothing.smooth(grid).mean(1)[:, 2 * N - 1].argmin()
+  steps = np.arange(N) + 0.5
+  runs = np.asarray(
+    [_adam(2 * steps, RATES[rate], 0.02, 999 + i) for i in range(5)]
+  )
+  found = speedup.speed_up(
+    smoothing.last_loss(runs), envelope, num_steps=N, every=4
+  )
+  assert not found.censored.any()
+  assert aggregate.iqm(found.value) == pytest.approx(2.0, rel=0.05)
+
+
+def test_never_reached_is_censored_and_diverged_is_zero():
+  envelope = smoothing.envelope(_grid())
+  losses = np.asarray([0.0, -3.0, envelope[-1] / 2, np.inf, np.nan])
+  found = speedup.speed_up(losses, envelope, num_steps=N)
+  assert found.censored.tolist() == [True] * 3 + [False] * 2
+  assert found.value.tolist() == [2.0] * 3 + [0.0] * 2
+
+
+def test_negative_losses_have_a_speed_up():
+  steps = np.arange(2 * N) + 0.5
+  curve = 1.0 / (1.0 + 0.05 * steps)
+  shifted = smoothing.envelope(curve[None, None] - 0.5)
+  last = smoothing.last_loss(1.0 / (1.0 + 0.1 * steps[:N]) - 0.5)
+  assert last < 0
+  found = speedup.speed_up(last[None], shifted, num_steps=N)
+  assert found.value[0] == pytest.approx(2.0, rel=1e-3)
+
+
+def test_an_envelope_that_nobody_runs_is_never_reached():
+  diverged = smoothing.envelope(np.full((2, 3, 10), np.inf))
+  found = speedup.speed_up(np.ones(1), diverged, num_steps=10)
+  assert found.censored[0]
+
+
+def test_speed_ratio_is_known_and_antisymmetric():
+  steps = np.arange(N) + 0.5
+  slow = np.asarray([1.0 / (1.0 + a * steps) for a in (0.02, 0.05)])
+  fast = np.asarray([1.0 / (1.0 + 2 * a * steps) for a in (0.02, 0.05)])
+  np.testing.assert_allclose(speedup.speed_ratio(fast, slow), 2.0, rtol=5e-3)
+  np.testing.assert_allclose(speedup.speed_ratio(slow, fast), 0.5, rtol=5e-3)
+  np.testing.assert_array_equal(speedup.speed_ratio(slow, slow), 1.0)
+
+
+def test_speed_ratio_of_diverged_runs():
+  good, bad = np.geomspace(1, 0.1, N), np.full(N, np.inf)
+  found = speedup.speed_ratio(
+    np.asarray([bad, good, bad]), np.asarray([good, bad, bad])
+  )
+  np.testing.assert_array_equal(found, [0.0, np.inf, 1.0])
+
+
+def test_loss_ratio_conventions():
+  ours = np.asarray([0.5, 0.0, 0.0, np.nan, np.inf, -1.0, -1.0, 1.0])
+  adam = np.asarray([1.0, 0.0, 1.0, 1.0, np.nan, 1.0, -1.0, np.inf])
+  np.testing.assert_array_equal(
+    ratios.loss_ratio(ours, adam),
+    [2.0, 1.0, np.inf, 0.0, 1.0, np.nan, 1.0, np.inf],
+  )
+
+
+def test_iqm_is_scipys_trimmed_mean():
+  rng = np.random.default_rng(0)
+  for size in (1, 3, 4, 17, 155):
+    scores = rng.lognormal(size=size)
+    assert aggregate.iqm(scores) == pytest.approx(
+      scipy.stats.trim_mean(scores, 0.25)
+    )
+  with pytest.raises(ValueError, match="1 are NaN"):
+    aggregate.iqm(np.asarray([1.0, np.nan]))
+  with pytest.raises(ValueError, match="0 scores"):
+    aggregate.iqm(np.asarray([]))
+
+
+def _reference_interval(scores, num_resamples, seed):
+  """The percentile interval of rliable's stratified bootstrap, written out.
+
+  Scores are [runs, tasks]; runs are drawn for each entry of that shape.
+  """
+  rng = np.random.default_rng(seed)
+  values = []
+  for _ in range(num_resamples):
+    rows = rng.integers(scores.shape[0], size=scores.shape)
+    drawn = scores[rows, np.arange(scores.shape[1])]
+    values.append(scipy.stats.trim_mean(drawn, 0.25, axis=None))
+  return np.quantile(values, [0.025, 0.975])
+
+
+def test_bootstrap_interval_is_rliables():
+  rng = np.random.default_rng(0)
+  scores = rng.lognormal(np.linspace(-1, 1, 12), 0.4, size=(5, 12))
+  found = aggregate.bootstrap(list(scores.T), num_resamples=20_000)
+  low, high = _reference_interval(scores, 5_000, 1)
+  assert found.value == pytest.approx(
+    scipy.stats.trim_mean(scores, 0.25, axis=None)
+  )
+  # Percentiles of 5,000 draws have a standard error of 1.5 % of the width.
+  assert found.low == pytest.approx(low, abs=0.07 * (high - low))
+  assert found.high == pytest.approx(high, abs=0.07 * (high - low))
+
+
+def test_bootstrap_covers_the_truth_and_wider_over_tasks():
+  rng = np.random.default_rng(3)
+  truth = scipy.stats.trim_mean(rng.normal(1.0, 0.2, 400_000), 0.25)
+  covered = 0
+  for trial in range(200):
+    scores = list(rng.normal(1.0, 0.2, size=(10, 8)))
+    found = aggregate.bootstrap(scores, num_resamples=400, seed=trial)
+    covered += found.low <= truth <= found.high
+  # Eight runs to a stratum make it a little narrow: 0.92 is what theory
+  # gives; three standard errors of 200 trials are 0.06.
+  assert covered / 200 == pytest.approx(0.92, abs=0.06)
+  tasks = [np.full(5, level) for level in np.linspace(0.5, 2, 9)]
+  fixed = aggregate.bootstrap(tasks)
+  drawn = aggregate.bootstrap(tasks, over_tasks=True, num_resamples=400)
+  assert fixed.low == fixed.high == fixed.value
+  assert drawn.low < fixed.value < drawn.high
+
+
+def test_tasks_may_have_different_numbers_of_runs():
+  found = aggregate.bootstrap([np.ones(5), np.ones(3)])
+  assert found == (1.0, 1.0, 1.0)
+  with pytest.raises(ValueError, match="at least one score"):
+    aggregate.bootstrap([np.ones(5), np.ones(0)])
+
+
+def test_sign_flip_p_is_scipys_permutation_test():
+  rng = np.random.default_rng(0)
+  for size in (3, 5, 9):
+    ours, theirs = rng.normal(size=size), rng.normal(0.3, size=size)
+    expected = scipy.stats.permutation_test(
+      (ours, theirs),
+      lambda x, y: np.sum(x - y),
+      permutation_type="samples",
+      alternative="less",
+      n_resamples=np.inf,
+    ).pvalue
+    assert paired.sign_flip_p(ours, theirs) == pytest.approx(expected)
+
+
+def test_sign_flip_p_of_many_pairs_is_close_to_the_t_test():
+  rng = np.random.default_rng(1)
+  ours, theirs = rng.normal(size=40), rng.normal(0.3, size=40)
+  expected = scipy.stats.ttest_rel(ours, theirs, alternative="less").pvalue
+  assert paired.sign_flip_p(ours, theirs) == pytest.approx(expected, abs=0.01)
+
+
+def test_better_on_all_five_seeds_is_the_least_p():
+  ours = np.arange(1.0, 6.0)
+  found = paired.outcome(ours, ours + np.asarray([1, 2, 3, 4, 5]))
+  assert found == (1.0, 1 / 32, 1.0)
+
+
+def test_identical_optimizers_tie_everywhere():
+  losses = np.random.default_rng(0).lognormal(size=5)
+  assert paired.outcome(losses, losses) == (0.5, 1.0, 1.0)
+  assert (ratios.loss_ratio(losses, losses) == 1).all()
+  np.testing.assert_array_equal(
+    ranking.ranks(np.stack([losses, losses], 1)), 1.5
+  )
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_diverged_run_is_worst(bad):
+  theirs = np.asarray([1.0, 2.0, 3.0, 4.0, 5.0])
+  ours = theirs / 10
+  assert paired.is_better(ours, theirs) == 1.0
+  ours[2] = bad
+  assert paired.outcome(ours, theirs).win == 0.0
+  assert paired.outcome(ours, theirs).p_better > 0.4
+  theirs[2:4] = np.inf  # Two of theirs are worse than one of ours.
+  assert paired.is_better(ours, theirs) == 1.0
+  both = np.full(5, bad)
+  assert paired.outcome(both, np.full(5, np.inf)) == (0.5, 1.0, 1.0)
+
+
+def test_unpaired_runs_are_refused():
+  with pytest.raises(ValueError, match="3 runs can't be paired with 4"):
+    paired.outcome(np.ones(3), np.ones(4))
+
+
+def test_ranks_are_scipys():
+  losses = np.random.default_rng(0).integers(-3, 3, size=(20, 6)).astype(float)
+  np.testing.assert_array_equal(
+    ranking.ranks(losses), scipy.stats.rankdata(losses, axis=1)
+  )
+  losses[0, :2] = np.nan, np.inf
+  assert ranking.ranks(losses)[0, :2].tolist() == [5.5, 5.5]
+  np.testing.assert_allclose(
+    ranking.average_ranks(losses).sum(), np.arange(1, 7).sum()
+  )
+
+
+def test_profile_of_known_times():
+  times = np.asarray(
+    [[1.0, 2.0], [4.0, 2.0], [3.0, np.inf], [np.nan, np.inf], [0.0, 0.0]]
+  )
+  found = profile.profile(times, np.asarray([1.0, 2.0, 1e9]))
+  np.testing.assert_allclose(found, [[0.6, 0.4], [0.8, 0.6], [0.8, 0.6]])
