@@ -364,11 +364,10 @@ class OuterLoop:
     batches: Any,
   ) -> tuple[Any, shares.Share]:
     """Runs on one device, with its own tasks only."""
-    del free
     keys = self._keys(outer_step, family, numbers)
     estimate = self._estimators[family].estimate
-    tasks, estimates = jax.vmap(estimate, (None, 0, 0, None, 0))(
-      theta, tasks, keys, outer_step, batches
+    tasks, estimates = jax.vmap(estimate, (None, 0, 0, None, 0, None))(
+      theta, tasks, keys, outer_step, batches, free
     )
     return tasks, shares.share([estimates])
 
