@@ -23,6 +23,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from tasks.hosted import hosted_task
+
 
 class Curves(NamedTuple):
   """Results of `training_curves`; axis `variants` is that of `hyper`.
@@ -159,7 +161,8 @@ def training_curves(
   all variants, which takes most of the noise of single batches away.
 
   Args:
-    task: a task; see `tasks.base.Task`.
+    task: a task; see `tasks.base.Task`. One with `datasets` trains and is
+      measured on the first batches of its iterators; see `tasks.hosted`.
     make_tx: maps one slice of `hyper` to an optax transformation; it gets
       `value=loss` where it accepts extra arguments.
     hyper: pytree of arrays with a leading axis `variants`: an array of
@@ -178,6 +181,7 @@ def training_curves(
   Raises:
     ValueError: `num_steps` or `num_final_batches` is less than 1.
   """
+  task = hosted_task(task)
   for name, value in (
     ("num_steps", num_steps),
     ("num_final_batches", num_final_batches),
