@@ -8,11 +8,14 @@ seeds and over hyperparameters; data are drawn once per seed, inside jit.
 A run whose loss stops being finite has diverged, and stays so: from that step
 on its curve is infinite, and so are its final losses.
 
+On several devices they share the seeds, or the variants where that is more
+even; what does not divide is padded with runs that nobody looks at.
+
 Names: `Curves`, `training_curves`.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +38,18 @@ class Curves(NamedTuple):
     final: final losses and other measures, by split and name, of the final
       parameters: `final["train"]["loss"]`, `final["valid"]["accuracy"]`.
     diverged: whether a loss, of the curve or final, was not finite.
+    beyond: losses of the steps after the final measurement; `None` unless
+      asked for.
   """
 
   losses: Float[Array, "variants seeds steps"]
   final: dict[str, dict[str, Float[Array, "variants seeds"]]]
   diverged: Bool[Array, "variants seeds"]
+  beyond: Float[Array, "variants seeds extra"] | None
+
+
+#: Maps optimizer state and parameters to the parameters to be measured.
+EvalParams = Callable[[PyTree, PyTree], PyTree]
 
 
 class _State(NamedTuple):
@@ -67,14 +77,17 @@ def _step(task, make_tx, hyper, state, key):
   return _State(params, model_state, opt_state), jnp.float32(loss)
 
 
-def _measure(task, split, hyper, state, key):
+def _measure(task, split, eval_params, hyper, state, key):
   """Returns loss and scalar auxiliary outputs on one batch of a split."""
   del hyper
+  params = state.params
+  if eval_params is not None:
+    params = eval_params(state.opt_state, params)
   # Tasks of other packages may not draw batches; then the loss does.
   sample_batch = getattr(task, "sample_batch", lambda key, split: None)
   batch_key, loss_key = jax.random.split(key)
   loss, _, aux = task.loss_with_state_and_aux(
-    state.params, state.model_state, loss_key, sample_batch(batch_key, split)
+    params, state.model_state, loss_key, sample_batch(batch_key, split)
   )
   scalars = {name: value for name, value in aux.items() if value.ndim == 0}
   return jax.tree.map(jnp.float32, scalars | {"loss": loss})
@@ -91,9 +104,22 @@ def _over_runs(function, *fixed):
   return jax.vmap(over_seeds, in_axes=(0, 0, None))
 
 
+class _Plan(NamedTuple):
+  """What to compute, apart from arrays."""
+
+  task: Any
+  make_tx: Callable[[PyTree], optax.GradientTransformation]
+  num_steps: int
+  extra_steps: int
+  splits: tuple[str, ...]
+  num_batches: int
+  eval_params: EvalParams | None
+
+
 # Scans are outermost: a scan inside vmap takes several times as long to trace.
-def _run_all(task, make_tx, hyper, keys, num_steps, splits, num_batches):
+def _run_all(plan: _Plan, hyper, keys):
   """Returns the `Curves` of all variants and seeds."""
+  task, make_tx = plan.task, plan.make_tx
 
   def at(stream, index=0):
     """Keys of all seeds; step i has the same whatever `num_steps` is."""
@@ -106,40 +132,79 @@ def _run_all(task, make_tx, hyper, keys, num_steps, splits, num_batches):
   start = functools.partial(_start, task, make_tx)
   start = jax.vmap(jax.vmap(start, in_axes=(None, 0)), in_axes=(0, None))
   step = _over_runs(_step, task, make_tx)
-  state, losses = jax.lax.scan(
-    lambda state, i: step(hyper, state, at(1, i)),
-    start(hyper, at(0)),
-    jnp.arange(num_steps),
-  )
+
+  def train(state, first, count):
+    state, losses = jax.lax.scan(
+      lambda state, i: step(hyper, state, at(1, i)),
+      state,
+      first + jnp.arange(count),
+    )
+    return state, jnp.moveaxis(losses, 0, -1)
+
+  state, losses = train(start(hyper, at(0)), 0, plan.num_steps)
   final = {}
-  for number, split in enumerate(splits):
-    measure = _over_runs(_measure, task, split)
+  for number, split in enumerate(plan.splits):
+    measure = _over_runs(_measure, task, split, plan.eval_params)
     # One batch after the other: memory stays that of a training step.
     values = jax.lax.map(
       lambda i, m=measure, n=number: m(hyper, state, at(2 + n, i)),
-      jnp.arange(num_batches),
+      jnp.arange(plan.num_batches),
     )
     final[split] = jax.tree.map(lambda x: jnp.mean(x, axis=0), values)
-  return _absorb_divergence(jnp.moveaxis(losses, 0, -1), final)
+  beyond = None
+  if plan.extra_steps:
+    _, beyond = train(state, plan.num_steps, plan.extra_steps)
+  return _absorb_divergence(losses, final, beyond)
 
 
-def _absorb_divergence(losses, final):
+def _absorb_divergence(losses, final, beyond):
   """Makes losses infinite from the first that is not finite on."""
+  num_steps = losses.shape[-1]
+  if beyond is not None:
+    losses = jnp.concatenate([losses, beyond], axis=-1)
   broken = jnp.cumsum(~jnp.isfinite(losses), axis=-1) > 0
   losses = jnp.where(broken, jnp.inf, losses)
-  diverged = broken[..., -1]
+  if beyond is not None:
+    losses, beyond = losses[..., :num_steps], losses[..., num_steps:]
+  diverged = broken[..., num_steps - 1]
   for measures in final.values():
     diverged = diverged | ~jnp.isfinite(measures["loss"])
   for measures in final.values():
     measures["loss"] = jnp.where(diverged, jnp.inf, measures["loss"])
-  return Curves(losses=losses, final=final, diverged=diverged)
+  return Curves(losses, final, diverged, beyond)
 
 
-def _seed_mesh(num_seeds):
-  """Returns a mesh of as many local devices as share the seeds evenly."""
-  devices = jax.local_devices()
-  size = max(n for n in range(1, len(devices) + 1) if num_seeds % n == 0)
-  return jax.sharding.Mesh(np.asarray(devices[:size]), ("seeds",))
+def _shared_axis(num_variants, num_seeds, num_devices):
+  """Says what devices share, "seeds" or "variants", and how many devices.
+
+  The runs of the busiest device count. At a tie it is seeds, since data are
+  drawn once for each, and few devices.
+  """
+
+  def busiest(choice):
+    axis, devices = choice
+    seeds = -(-num_seeds // devices) if axis == "seeds" else num_seeds
+    variants = -(-num_variants // devices) if axis != "seeds" else num_variants
+    return variants * seeds, devices, axis
+
+  return min(
+    (
+      (axis, devices)
+      for axis in ("seeds", "variants")
+      for devices in range(1, num_devices + 1)
+    ),
+    key=busiest,
+  )
+
+
+def _padded(tree, size):
+  """Repeats the last entry along the first axis up to a multiple of `size`."""
+
+  def pad(x):
+    missing = -x.shape[0] % size
+    return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+
+  return jax.tree.map(pad, tree)
 
 
 def training_curves(
@@ -152,6 +217,9 @@ def training_curves(
   splits: tuple[str, ...] = ("train", "valid"),
   num_final_batches: int = 32,
   variants_at_once: int | None = None,
+  extra_steps: int = 0,
+  eval_params: EvalParams | None = None,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Curves:
   """Trains with every variant of an optimizer from every seed.
 
@@ -174,6 +242,10 @@ def training_curves(
     num_final_batches: batches of that measurement.
     variants_at_once: how many variants are in memory together; `None`:
       all of them.
+    extra_steps: steps to train on after the final measurement.
+    eval_params: what to measure, for optimizers that train other parameters
+      than they return; `None`: the trained ones.
+    devices: they share the seeds or the variants; `None`: all local ones.
 
   Returns:
     The curves; see `Curves`.
@@ -190,22 +262,15 @@ def training_curves(
       raise ValueError(f"{name}={value} must be at least 1.")
 
   if hyper is None:
-    return training_curves(
-      task,
-      lambda _: make_tx(None),
-      jnp.zeros(1),
-      keys,
-      num_steps=num_steps,
-      splits=splits,
-      num_final_batches=num_final_batches,
-    )
+    hyper, make_one = jnp.zeros(1), make_tx
+    make_tx = lambda _: make_one(None)  # noqa: E731
+  plan = _Plan(
+    *(task, make_tx, num_steps, extra_steps),
+    *(splits, num_final_batches, eval_params),
+  )
 
   def all_runs(hyper, keys):
-    def run(hyper):
-      return _run_all(
-        task, make_tx, hyper, keys, num_steps, splits, num_final_batches
-      )
-
+    run = functools.partial(_run_all, plan, keys=keys)
     if variants_at_once is None:
       return run(hyper)
     # One variant in `run` at a time, and so many of them side by side.
@@ -216,17 +281,26 @@ def training_curves(
     )
     return jax.tree.map(lambda x: x[:, 0], curves)
 
-  mesh = _seed_mesh(len(keys))
+  num_seeds, num_variants = len(keys), len(jax.tree.leaves(hyper)[0])
+  devices = jax.local_devices() if devices is None else devices
+  axis, size = _shared_axis(num_variants, num_seeds, len(devices))
+  mesh = jax.sharding.Mesh(np.asarray(devices[:size]), (axis,))
+  specs = (P(), P(axis)) if axis == "seeds" else (P(axis), P())
   program = jax.jit(
     jax.shard_map(
       all_runs,
       mesh=mesh,
-      in_specs=(P(), P("seeds")),
-      out_specs=P(None, "seeds"),
+      in_specs=specs,
+      out_specs=P(None, axis) if axis == "seeds" else P(axis),
       # Schedules and fresh states start as constants, which the check
       # takes for values that all devices share.
       check_vma=False,
     )
   )
-  keys = jax.device_put(keys, NamedSharding(mesh, P("seeds")))
-  return program(hyper, keys)
+  sizes = (1, size) if axis == "seeds" else (size, 1)
+  inputs = jax.device_put(
+    tuple(map(_padded, (hyper, keys), sizes)),
+    tuple(NamedSharding(mesh, spec) for spec in specs),
+  )
+  curves = program(*inputs)
+  return jax.tree.map(lambda x: x[:num_variants, :num_seeds], curves)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from meta_train import curves as curves_lib
 from meta_train.curves import training_curves
 from meta_train.evaluate import seed_keys
 from tasks.base import Task
@@ -132,6 +133,60 @@ def test_few_variants_at_once_give_the_same():
     _curves("sgd", (0.05, 0.05, 1.5), variants_at_once=n) for n in (None, 2)
   )
   np.testing.assert_allclose(whole.losses, parts.losses, rtol=1e-4)
+
+
+def test_extra_steps_continue_the_same_runs():
+  rates = (0.05, 0.05, 1.5)
+  short = _curves("sgd", rates, num_steps=10, extra_steps=NUM_STEPS - 10)
+  plain, long = _curves("sgd", rates, num_steps=10), _curves("sgd", rates)
+  assert plain.beyond is None
+  np.testing.assert_allclose(
+    np.concatenate([short.losses, short.beyond], -1), long.losses, rtol=1e-5
+  )
+  for split in ("train", "valid"):  # Measured before the extra steps.
+    np.testing.assert_allclose(
+      short.final[split]["loss"], plain.final[split]["loss"], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+  ("variants", "seeds", "devices", "expected"),
+  [
+    (7, 16, 2, ("seeds", 2)),  # Both divide evenly enough: data go by seed.
+    (14, 5, 2, ("variants", 2)),
+    (1, 5, 2, ("seeds", 2)),  # 3 and 2 and one idle.
+    (7, 1, 4, ("variants", 4)),
+    (1, 1, 4, ("seeds", 1)),
+  ],
+)
+def test_devices_share_the_runs_evenly(variants, seeds, devices, expected):
+  assert curves_lib._shared_axis(variants, seeds, devices) == expected
+
+
+def test_runs_do_not_depend_on_the_devices():
+  # Five variants and four seeds do not divide among three devices.
+  rates = (0.05, 0.05, 1.5, 0.01, 0.02)
+  one, three = (
+    _curves("sgd", rates, devices=tuple(jax.devices()[:n])) for n in (1, 3)
+  )
+  assert len(jax.devices()) >= 3
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(three)):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+def test_what_is_measured_may_differ_from_what_is_trained():
+  normal = _curves("sgd", (0.05, 0.01))
+  moved = _curves("sgd", (0.05, 0.01), eval_params=_shifted)
+  np.testing.assert_allclose(normal.losses, moved.losses, rtol=1e-6)
+  # The bias is off by one, so the squared error by one.
+  rise = moved.final["train"]["loss"] - normal.final["train"]["loss"]
+  assert (rise[0] > 0.5).all()
+
+
+def _shifted(state, params):
+  del state
+  return {**params, "b": params["b"] + 1.0}
 
 
 def test_optimizers_that_want_the_loss_get_it():
