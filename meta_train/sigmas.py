@@ -61,7 +61,7 @@ def parse(
     )
   spread = {
     name: jax.tree.map(
-      lambda x, s=scales.get(name, 1.0): np.full(x.shape, s * sigma), part
+      lambda x, s=scales.get(name, 1.0): np.full(np.shape(x), s * sigma), part
     )
     for name, part in theta.items()
   }

@@ -182,6 +182,23 @@ class Uncorrelated(Problem):
     return z @ theta
 
 
+class Slope(Problem):
+  """The loss is linear in theta: `scale` times `slope @ theta`, no state."""
+
+  num_theta = 3
+  slope = np.array([1.0, -2.0, 0.5])
+
+  def __init__(self, scale=1.0):
+    super().__init__(length=1)
+    self.scale = scale
+
+  def move(self, x, theta, z):
+    return x
+
+  def loss(self, x, theta, z):
+    return self.scale * (self.slope @ theta)
+
+
 def estimates(estimator, theta, *, samples, calls, seed=0):
   """Returns gradients [samples, calls, theta] and the states in between."""
 

@@ -1,0 +1,111 @@
+"""Perturbations by group: how they are written, and that they stay unbiased.
+
+Statistical comparisons allow four standard errors of 100,000 episodes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from estimator_problems import Walk, estimates
+
+import tasks
+from meta_train import sigmas, training
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError
+from meta_train.estimators import make_estimator
+
+THETA = {
+  "memory": {"a": np.zeros(2)},
+  "controller": np.zeros(3),
+  "step": np.zeros(()),
+}
+WALK, SIGMA = jnp.array([-0.2, 0.1]), jnp.array([0.1, 0.3])
+
+
+def test_groups_have_their_scales_and_the_others_one():
+  found = sigmas.parse("memory:0.5, controller:2", 0.1, THETA)
+  # Flat theta has the groups in alphabetical order.
+  np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.05, 0.05, 0.1])
+  assert sigmas.parse("", 0.1, THETA) == 0.1
+
+
+@pytest.mark.parametrize(
+  "text, words",
+  [
+    ("memroy:2", "names 'memroy'.*did you mean memory.*controller, memory"),
+    ("memory", "'' must be a number from 0 up, as in memory:0.3"),
+    ("memory:-1", "'-1' must be a number from 0 up"),
+    ("memory:inf", "'inf' must be a number"),
+    ("memory:2,memory:3", "names memory twice"),
+    ("memory:0,controller:0,step:0", "perturbs nothing"),
+  ],
+)
+def test_mistakes_are_refused(text, words):
+  with pytest.raises(UserError, match=words):
+    sigmas.parse(text, 0.1, THETA)
+
+
+def per_episode(name, sigma, *, samples=100_000, free=None, **options):
+  estimator = make_estimator(name, Walk(), 2, sigma, **options)
+  if free is not None:
+    plain = estimator.estimate
+    estimator = estimator._replace(
+      estimate=lambda *inputs: plain(*inputs, free=free)
+    )
+  calls = 1 if name == "full_es" else 3
+  found, _ = estimates(estimator, WALK, samples=samples, calls=calls)
+  return np.asarray(found.gradient, np.float64).mean(axis=1)
+
+
+@pytest.mark.parametrize(
+  "name, period, options",
+  [
+    ("pes", 1, {}),
+    ("nres", 2, {"noise_period": 2}),
+    ("es_single", 3, {}),
+    ("full_es", 3, {"num_pairs": 2}),
+  ],
+)
+def test_every_unbiased_estimator_stays_so(name, period, options):
+  found = per_episode(name, SIGMA, **options)
+  error = found.std(axis=0) / np.sqrt(len(found))
+  want = Walk().smoothed(WALK, SIGMA, period)
+  assert np.all(np.abs(found.mean(axis=0) - want) < 4 * error)
+  # The test has teeth: it tells which of the two sigmas belongs to which.
+  swapped = Walk().smoothed(WALK, SIGMA[::-1], period)
+  assert np.max(np.abs(found.mean(axis=0) - swapped) / error) > 6
+
+
+@pytest.mark.parametrize("name", ["pes", "full_es"])
+@pytest.mark.parametrize("how", ["scale", "free"])
+def test_what_is_not_perturbed_has_no_gradient_and_adds_no_noise(name, how):
+  off = jnp.array([0.0, 1.0])
+  if how == "scale":
+    found = per_episode(name, 0.3 * off)
+  else:
+    found = per_episode(name, 0.3, free=off)
+  assert not np.any(found[:, 0]) and np.all(np.isfinite(found))
+  error = found[:, 1].std() / np.sqrt(len(found))
+  want = Walk().smoothed(WALK, 0.3 * off, 1 if name == "pes" else 3)[1]
+  assert abs(found[:, 1].mean() - want) < 4 * error
+
+
+def test_the_flag_reaches_the_estimators(monkeypatch):
+  given = []
+
+  def make(name, unroller, num_theta, sigma, **options):
+    given.append(sigma)
+    return make_estimator(name, unroller, num_theta, sigma, **options)
+
+  monkeypatch.setattr(training, "make_estimator", make)
+  family = tasks.single_task_to_family(object())
+  config = MetaTrainConfig(sigma_scale="step:3", num_devices=1)
+  parts = training.build(config, (family,))
+  by_group = parts.unravel(jnp.asarray(given[0]))
+  for name, group in by_group.items():
+    for leaf in jax.tree.leaves(group):
+      np.testing.assert_allclose(leaf, 0.03 if name == "step" else 0.01)
+  config = MetaTrainConfig(sigma_scale="stepp:3", num_devices=1)
+  with pytest.raises(UserError, match="did you mean step"):
+    training.build(config, (family,))
