@@ -10,6 +10,7 @@ from flt_lopt.alias import flt, scale_by_flt
 from flt_lopt.config import OptimizerConfig
 from flt_lopt.learned_optimizer import LearnedOptimizer
 from flt_lopt.transform import FltState
+from flt_lopt.variants import list_variants, make_variant
 from flt_lopt.weights import (
   WeightsError,
   list_pretrained,
@@ -26,7 +27,9 @@ __all__ = [
   "__version__",
   "flt",
   "list_pretrained",
+  "list_variants",
   "load",
+  "make_variant",
   "read_provenance",
   "save",
   "scale_by_flt",

@@ -47,7 +47,7 @@ def flt(
   gradients, and f a small network on normalised features, a tensor p moves by
 
     d = n + f(memory, gradient, p, clock)
-    u = -eta s(t) [ exp(c) rms(p)**gamma rms(n)**rho d / rms(d) + w p ],
+    u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
 
   where the step size eta, the exponents, and per tensor the log step size c
   and the weight decay w are learned, and s is a warm-up and cosine decay over

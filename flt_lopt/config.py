@@ -2,17 +2,23 @@
 
 Everything that changes the shape or the meaning of `theta` is here, and
 nothing else: knobs of one training run (`num_steps`, `learning_rate`,
-`weight_decay`) belong to `LearnedOptimizer.transform`.
+`weight_decay`) belong to `LearnedOptimizer.transform`. Configurations with a
+name are in `flt_lopt.variants`.
 """
 
 import dataclasses
 
-from flt_lopt import attention, memory
+from flt_lopt import attention
+from flt_lopt import memory as memory_lib
 from flt_lopt.attention import registry
 
 #: Version of the inputs that the networks see. Weights are void when it
 #: changes, and `load` refuses those of another version.
-FEATURE_SET = 1
+FEATURE_SET = 2
+
+DIRECTIONS = ("direction", "direction_magnitude", "off")
+GEOMETRIES = ("elementwise", "orthogonal")
+EPSILON_MODES = ("relative", "absolute")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +27,32 @@ class OptimizerConfig:
 
   Attributes:
     memory: name of the per-parameter memory, see `flt_lopt.memory.MEMORIES`.
-    memory_floats: float32 numbers of memory per parameter: 2, 4 or 6.
-    hidden_units: width of the direction network, which runs once per
-      parameter and step.
+    memory_floats: numbers of memory per parameter, the second moment
+      included: 2, 4 or 6 for most memories.
+    extra_poles: further poles of the memory, on top of `memory_floats`, each
+      `("step", beta)`, `("step", beta, frequency)`, `("log", alpha)` or
+      `("horizon", alpha)`; see `flt_lopt.memory.parse_pole`.
+    first_beta: decay of the first pole on the step, `None` for the bank's
+      own; 0.95 is usual with the orthogonal geometry.
+    nesterov: whether the first reading looks one step ahead, as in NAdam.
+    second_moment: `"whole"`, one float per parameter, or `"factored"` into
+      rows and columns where a tensor has two axes or more.
+    storage: `"float32"`, or `"bfloat16"` with stochastic rounding.
+    direction: what the network per parameter gives: `"direction"`, a
+      residual to the nominal direction; `"direction_magnitude"`, a factor
+      too; or `"off"`, no network, and only the scalars of AdamW are learned.
+    hidden_units: width of that network, which runs once per parameter and
+      step.
+    geometry: `"elementwise"`, or `"orthogonal"`: matrices, stacked matrices
+      and convolution kernels move along an orthogonalised direction.
     controller: name of the positional encoding of the per-tensor attention
-      controller, any of `flt_lopt.attention` that has the form "recurrent",
-      or `"off"` for no controller at all (only learned scalars remain).
+      controller, any of `flt_lopt.attention` that has the form "recurrent";
+      `"lstm"`; or `"off"` for no controller (only learned scalars remain).
     controller_heads: attention heads of the controller.
     controller_width: query, key and value width of each head.
     controller_features: FAVOR+ random features of each head.
+    tensor_attention: name of the positional encoding of attention across
+      tensors, on their depth, fan-in, fan-out and rank, or `"off"`.
     init_learning_rate: step size of the untrained optimizer; it is the value
       at which the learned step size starts.
     epsilon: added to the root of the second moment.
@@ -39,23 +62,38 @@ class OptimizerConfig:
 
   memory: str = "flt_damped"
   memory_floats: int = 4
+  extra_poles: tuple[tuple, ...] = ()
+  first_beta: float | None = None
+  nesterov: bool = False
+  second_moment: str = "whole"
+  storage: str = "float32"
+  direction: str = "direction"
   hidden_units: int = 8
+  geometry: str = "elementwise"
   controller: str = "flt"
   controller_heads: int = 2
   controller_width: int = 8
   controller_features: int = 16
+  tensor_attention: str = "off"
   init_learning_rate: float = 1e-3
   epsilon: float = 1e-8
   epsilon_mode: str = "relative"
 
   def __post_init__(self):
-    registry.check_choice("memory", self.memory, memory.MEMORIES)
+    poles = tuple(tuple(pole) for pole in self.extra_poles)
+    object.__setattr__(self, "extra_poles", poles)
     streaming = attention.list_encodings(form="recurrent")
-    registry.check_choice("controller", self.controller, ("off", *streaming))
-    registry.check_choice("memory_floats", self.memory_floats, (2, 4, 6))
-    registry.check_choice(
-      "epsilon_mode", self.epsilon_mode, ("relative", "absolute")
-    )
+    choices = {
+      "second_moment": memory_lib.SECOND_MOMENTS,
+      "storage": memory_lib.STORAGES,
+      "direction": DIRECTIONS,
+      "geometry": GEOMETRIES,
+      "controller": ("off", "lstm", *streaming),
+      "tensor_attention": ("off", *attention.list_encodings(form="dense")),
+      "epsilon_mode": EPSILON_MODES,
+    }
+    for name, valid in choices.items():
+      registry.check_choice(name, getattr(self, name), valid)
     for name in (
       "hidden_units",
       "controller_heads",
@@ -71,3 +109,38 @@ class OptimizerConfig:
         raise ValueError(
           f"{name}={getattr(self, name)} must be positive; use its default."
         )
+    if self.first_beta is not None and not 0.05 <= self.first_beta < 1:
+      raise ValueError(
+        f"first_beta={self.first_beta} must be in [0.05, 1), or None."
+      )
+    if self.tensor_attention != "off" and self.controller == "off":
+      raise ValueError(
+        f"tensor_attention={self.tensor_attention!r} is part of the "
+        "controller; choose a controller, or tensor_attention='off'."
+      )
+    self.make_memory()
+    self.make_storage()
+
+  def make_memory(self) -> memory_lib.Memory:
+    """Returns the memory of the gradient."""
+    return memory_lib.make_memory(
+      self.memory,
+      self.memory_floats,
+      self.extra_poles,
+      first_beta=self.first_beta,
+    )
+
+  def make_storage(self) -> memory_lib.Storage:
+    """Returns how the memory is stored."""
+    poles = getattr(self.make_memory(), "poles", ())
+    return memory_lib.make_storage(self.storage, poles)
+
+  def make_second_moment(self):
+    """Returns the form of the second moment."""
+    return memory_lib.make_second_moment(self.second_moment)
+
+  @property
+  def state_floats(self) -> int:
+    """Numbers of state per parameter of a matrix; O(rows + columns) aside."""
+    second = self.make_second_moment().num_floats
+    return self.make_memory().num_floats + second

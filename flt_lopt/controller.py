@@ -10,6 +10,10 @@ size, gates into the memory, and a weight decay:
     (q, k, v) = W_a e,    y = attention over (k_j, v_j), j <= t
     outputs = W_o [e, y] + b_o.
 
+With `controller="lstm"` y is the output of an LSTM instead. With
+`tensor_attention` e first attends to the tokens of all tensors of the model,
+each at its depth, log fan-in, log fan-out and rank, and adds what it reads.
+
 The encoding is any of `flt_lopt.attention` that streams; by default `flt`,
 the Fourier transform of a learned Gaussian mixture, in the logit of the
 attention and on the coordinates (log(1 + t), t / T) scaled to order one, with
@@ -58,10 +62,15 @@ def bound(raw: Float[Array, "tensors outputs"], modes: int) -> Control:
   """Squashes raw outputs into their ranges; the memory bounds its gates."""
   return Control(
     log_step=LOG_STEP_RANGE * jnp.tanh(raw[:, 0] / LOG_STEP_RANGE),
-    weight_decay=MAX_WEIGHT_DECAY * jnp.minimum(_hinge(raw[:, 1]), 1.0),
+    weight_decay=weight_decay(raw[:, 1]),
     rate_gate=raw[:, 2 : 2 + modes],
     write_gate=raw[:, 2 + modes :],
   )
+
+
+def weight_decay(raw: Float[Array, "..."]) -> Float[Array, "..."]:
+  """Returns a learned weight decay in [0, 0.1], 0 at 0."""
+  return MAX_WEIGHT_DECAY * jnp.minimum(_hinge(raw), 1.0)
 
 
 @contextlib.contextmanager
@@ -74,7 +83,7 @@ def _usual_promotion():
     yield
 
 
-def _hinge(x: Float[Array, "tensors"]) -> Float[Array, "tensors"]:
+def _hinge(x: Float[Array, "..."]) -> Float[Array, "..."]:
   """Returns about max(x, 0), 0 at 0, with a slope on both sides of it."""
   return 0.5 * (x + jnp.sqrt(x * x + 0.01) - 0.1)
 
@@ -108,9 +117,10 @@ def kernels(
   or neglects the token of `lag` steps ago whatever its content, at step
   t = T = 1000, at which lags end.
   """
-  if config.controller == "off":
+  if config.controller in ("off", "lstm"):
     return {}
-  encoding, params = make_attention(config).encoding, theta["encoding"]
+  encoding = make_attention(config).encoding
+  params = theta["encoding"]["steps"]
   now, end = jnp.float32(1000.0), jnp.float32(1000.0)
   then = jnp.maximum(now - lags, 0.0)
 
@@ -132,26 +142,66 @@ def kernels(
 
 
 def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
-  """Returns the attention state of every tensor before the first step."""
+  """Returns the history's state of every tensor before the first step."""
   if config.controller == "off":
     return ()
+  if config.controller == "lstm":
+    width = config.controller_heads * config.controller_width
+    zeros = jnp.zeros((num_tensors, width), dtype)
+    return hk.LSTMState(zeros, zeros)
   with _usual_promotion():
     return make_attention(config).init_state((num_tensors,), dtype=dtype)
 
 
+def _tensor_encoding(config: OptimizerConfig):
+  return attention.make_encoding(
+    config.tensor_attention,
+    num_heads=config.controller_heads,
+    head_dim=config.controller_width,
+    coord_dim=tokens_lib.NUM_PLACES,
+    **({"num_lines": 8} if config.tensor_attention in ENCODING_OPTIONS else {}),
+  )
+
+
+def _projections(config: OptimizerConfig, embedded, name: str):
+  heads, width = config.controller_heads, config.controller_width
+  project = hk.Linear(3 * heads * width, with_bias=False, name=name)
+  projected = project(embedded).reshape(-1, 3, heads, width)
+  return [projected[:, i] for i in range(3)]
+
+
+def _across(config: OptimizerConfig, encoding, embedded, where):
+  """Returns what each tensor's token reads from those of all tensors."""
+  q, k, v = _projections(config, embedded, "across")
+  read = attention.attend(
+    encoding,
+    q,
+    k,
+    v,
+    encoding=_tensor_encoding(config),
+    causal=False,
+    num_features=config.controller_features,
+    positions=where,
+  )
+  return read.reshape(embedded.shape)
+
+
 def _network(config: OptimizerConfig, modes: int):
   heads, width = config.controller_heads, config.controller_width
-  attend = make_attention(config)
 
-  def network(encoding, state, token, clock):
+  def network(encodings, state, token, where, clock):
     embedded = jnp.tanh(hk.Linear(heads * width, name="embed")(token))
-    project = hk.Linear(3 * heads * width, with_bias=False, name="project")
-    projected = project(embedded).reshape(-1, 3, heads, width)
-    q, k, v = (projected[:, i] for i in range(3))
-    state, read = attend.step(
-      encoding, state, q, k, v, clock_lib.coordinates(clock)
-    )
-    read = read.reshape(-1, heads * width)
+    if config.tensor_attention != "off":
+      others = _across(config, encodings["tensors"], embedded, where)
+      embedded = embedded + others
+    if config.controller == "lstm":
+      read, state = hk.LSTM(heads * width, name="lstm")(embedded, state)
+    else:
+      q, k, v = _projections(config, embedded, "project")
+      state, read = make_attention(config).step(
+        encodings["steps"], state, q, k, v, clock_lib.coordinates(clock)
+      )
+      read = read.reshape(-1, heads * width)
     last = hk.Linear(num_outputs(modes), w_init=jnp.zeros, name="last")
     return last(jnp.concatenate([embedded, read], axis=-1)), state
 
@@ -159,17 +209,26 @@ def _network(config: OptimizerConfig, modes: int):
 
 
 def init(config: OptimizerConfig, modes: int, key) -> dict[str, Any]:
-  """Returns the meta-parameters: the networks', and the encoding's."""
-  net_key, encoding_key = jax.random.split(key)
-  encoding = make_attention(config).init(encoding_key)
+  """Returns the meta-parameters: the networks', and the encodings'."""
+  net_key, encoding_key, tensor_key = jax.random.split(key, 3)
+  encodings = {}
+  if config.controller != "lstm":
+    encodings["steps"] = make_attention(config).init(encoding_key)
+  if config.tensor_attention != "off":
+    encodings["tensors"] = attention.init_attention(
+      tensor_key,
+      _tensor_encoding(config),
+      num_features=config.controller_features,
+    )
   theta = _network(config, modes).init(
     net_key,
-    encoding,
+    encodings,
     init_state(config, 1, jnp.float32),
     jnp.zeros((1, tokens_lib.NUM_TOKENS), jnp.float32),
+    jnp.zeros((1, tokens_lib.NUM_PLACES), jnp.float32),
     clock_lib.make(jnp.zeros([], jnp.int32), None),
   )
-  return {**theta, "encoding": encoding}
+  return {**theta, "encoding": encodings}
 
 
 def step(
@@ -177,6 +236,7 @@ def step(
   theta,
   state,
   token: Float[Array, "tensors tokens"],
+  where: Float[Array, "tensors places"],
   clock: clock_lib.Clock,
   modes: int,
 ) -> tuple[Control, Any]:
@@ -187,6 +247,6 @@ def step(
   network = {name: theta[name] for name in theta if name != "encoding"}
   with _usual_promotion():
     raw, state = _network(config, modes).apply(
-      network, theta["encoding"], state, token, clock
+      network, theta["encoding"], state, token, where, clock
     )
   return bound(raw, modes), state

@@ -1,14 +1,13 @@
 """Two layouts of the same parameters for one element-wise kernel.
 
-`LeafLayout` keeps one array per parameter tensor, so that every state leaf
-has its parameter's shape and sharding: the exported transformation. In
-`FlatLayout` all tensors of a model are one [blocks, 64] array in which every
-tensor starts a new block: meta-training, where models are small and many,
-and where the number of operations must not grow with the number of tensors.
+The exported transformation keeps one array per parameter tensor, so that
+every state leaf has its parameter's shape and sharding; `flt_lopt.transform`
+does that. In `FlatLayout` all tensors of a model are one [blocks, 64] array
+in which every tensor starts a new block: meta-training, where models are
+small and many, and where the number of operations must not grow with the
+number of tensors.
 
-Both offer the kernel the same three things: the list of arrays to work on
-(`parts`), scalars of each tensor broadcast against them (`expand`), and sums
-over each tensor (`collect`).
+Main names: `TensorInfo`, `FlatLayout`.
 """
 
 import math
@@ -33,27 +32,6 @@ class TensorInfo(NamedTuple):
     return math.prod(self.shape)
 
 
-class LeafLayout:
-  """One part per tensor, in the order of the leaves."""
-
-  def __init__(self, shapes: Sequence[tuple[int, ...]]):
-    self.tensors = tuple(TensorInfo(tuple(shape)) for shape in shapes)
-
-  def expand(self, scalars):
-    return [
-      jax.tree.map(lambda x, i=i: x[i], scalars)
-      for i in range(len(self.tensors))
-    ]
-
-  def collect(self, sums):
-    structure = jax.tree.structure(sums[0])
-    rows = [jnp.stack(jax.tree.leaves(_sum_rows(part))) for part in sums]
-    totals = jnp.stack(
-      [jnp.sum(x, axis=tuple(range(1, x.ndim))) for x in rows], axis=1
-    )
-    return jax.tree.unflatten(structure, list(totals))
-
-
 class FlatLayout:
   """All tensors in one array of shape [blocks, 64], padded with zeros."""
 
@@ -71,11 +49,6 @@ class FlatLayout:
   def mask(self) -> Float[Array, "blocks lanes"]:
     """1 at the places of parameters and 0 at the padding."""
     return self.flatten([jnp.ones(t.shape, jnp.float32) for t in self.tensors])
-
-  def _sum(self, rows: Float[Array, "blocks sums"]):
-    return jnp.matmul(
-      self._membership, rows, precision=jax.lax.Precision.HIGHEST
-    )
 
   def flatten(self, leaves) -> Float[Array, "blocks lanes"]:
     """Packs the tensors, in order, into one array."""
@@ -97,6 +70,7 @@ class FlatLayout:
     return leaves
 
   def expand(self, scalars):
+    """Broadcasts [tensors] arrays against the blocks of their tensors."""
     leaves, structure = jax.tree.flatten(scalars)
     dtypes = [leaf.dtype for leaf in leaves]
     rows = jnp.stack([leaf.astype(jnp.float32) for leaf in leaves], axis=1)
@@ -104,12 +78,12 @@ class FlatLayout:
     columns = [
       rows[:, i : i + 1].astype(dtype) for i, dtype in enumerate(dtypes)
     ]
-    return [jax.tree.unflatten(structure, columns)]
+    return jax.tree.unflatten(structure, columns)
 
-  def collect(self, sums):
-    (part,) = sums
-    leaves, structure = jax.tree.flatten(_sum_rows(part))
-    rows = jnp.stack(leaves, axis=-1)
+  def collect(self, parts):
+    """Returns the sums over each tensor of a tree of flat arrays."""
+    leaves, structure = jax.tree.flatten(parts)
+    rows = jnp.stack(_sum_last(*leaves), axis=-1)
     # A product with 0 or 1 would carry one tensor's NaN to all of them.
     finite = jnp.isfinite(rows)
     totals = self._sum(jnp.where(finite, rows, 0.0))
@@ -119,21 +93,19 @@ class FlatLayout:
       structure, [totals[:, i] for i in range(len(leaves))]
     )
 
+  def _sum(self, rows: Float[Array, "blocks sums"]):
+    return jnp.matmul(
+      self._membership, rows, precision=jax.lax.Precision.HIGHEST
+    )
 
-def _sum_rows(tree):
+
+@jax.custom_jvp
+def _sum_last(*arrays):
   """Sums arrays of one shape over their last axis, all in one pass.
 
   As separate sums, XLA would compute what they have in common again for
   each of them.
   """
-  leaves, structure = jax.tree.flatten(tree)
-  if not leaves[0].ndim:
-    return tree
-  return jax.tree.unflatten(structure, _sum_last(*leaves))
-
-
-@jax.custom_jvp
-def _sum_last(*arrays):
   zeros = tuple(jnp.zeros([], x.dtype) for x in arrays)
   return jax.lax.reduce(
     arrays,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from flt_lopt import controller, direction, memory, transform
+from flt_lopt import controller, kernel, references, transform
 from flt_lopt.config import OptimizerConfig
 
 
@@ -27,11 +27,6 @@ class LearnedOptimizer:
   """
 
   config: OptimizerConfig = OptimizerConfig()
-
-  @property
-  def spectrum(self) -> memory.Spectrum:
-    """The modes of the per-parameter memory."""
-    return memory.make_spectrum(self.config.memory, self.config.memory_floats)
 
   def init(self, key) -> dict[str, Any]:
     """Returns theta, at which the optimizer is `reference`.
@@ -84,15 +79,23 @@ class LearnedOptimizer:
   def reference(
     self, *, num_steps: int | None = None, weight_decay: float = 0.0
   ) -> optax.GradientTransformation:
-    """Returns the optax optimizer that this one is before meta-training."""
-    schedule = reference_schedule(num_steps)
-    return optax.adamw(
-      lambda count: self.config.init_learning_rate * schedule(count),
-      b1=0.9,
-      b2=0.999,
-      eps=self.config.epsilon,
-      weight_decay=weight_decay,
-    )
+    """Returns the optax optimizer that this one is before meta-training.
+
+    Args:
+      num_steps: as for `transform`.
+      weight_decay: likewise.
+    """
+    return references.reference(self.config, num_steps, weight_decay)
+
+  def state_bytes(self, params) -> int:
+    """Returns the bytes of the optimizer's state for such parameters.
+
+    Args:
+      params: arrays or `jax.ShapeDtypeStruct`s.
+    """
+    tx = self.transform(jax.eval_shape(self.init, jax.random.key(0)))
+    state = jax.eval_shape(tx.init, params)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
 
   def timestep_kernels(
     self, theta, lags: Float[Array, "lags"]
@@ -107,38 +110,44 @@ class LearnedOptimizer:
       theta: meta-parameters.
       lags: ages in steps.
     """
+    lags = jnp.asarray(lags, jnp.float32)
+    bank = self.config.make_memory()
+    curves = bank.kernels(theta["memory"], lags)
+    read = theta["memory"].get("read")
+    if read is None:
+      read = jnp.zeros(bank.num_reads + 1).at[bank.nominal].set(1.0)
+    now = (lags == 0).astype(jnp.float32)
+    parts = [*curves.values()][: bank.num_reads] + [now]
+    total = sum(c * part for c, part in zip(read, parts, strict=True))
+    pole = kernel.SQUARE_POLE
     return {
-      **memory.kernels(self.spectrum, theta["memory"], lags),
+      "direction": total,
+      **curves,
+      f"g squared, {pole.label}": kernel.square_kernel(theta["memory"], lags),
       **controller.kernels(self.config, theta.get("controller", {}), lags),
+    }
+
+  def time_scales(self, theta) -> dict[str, float]:
+    """Returns the learned time constants and frequencies by name.
+
+    Time constants are in steps, or in units of a pole's own coordinate;
+    frequencies in cycles per step.
+
+    Args:
+      theta: meta-parameters.
+    """
+    return {
+      name: float(value)
+      for name, value in self.config.make_memory()
+      .time_scales(theta["memory"])
+      .items()
+    } | {
+      "time_constant/g squared": float(
+        1.0 / kernel.square_rate(theta["memory"])
+      )
     }
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _init(config: OptimizerConfig, key):
-  spectrum = memory.make_spectrum(config.memory, config.memory_floats)
-  direction_key, controller_key = jax.random.split(key)
-  theta = {
-    "memory": memory.init(spectrum),
-    "direction": direction.init(
-      direction_key, memory.num_reads(spectrum), config.hidden_units
-    ),
-    "step": {
-      "log_rate": jnp.zeros([], jnp.float32),
-      "exponents": jnp.zeros(2, jnp.float32),
-    },
-  }
-  if config.controller != "off":
-    theta["controller"] = controller.init(
-      config, memory.num_modes(spectrum), controller_key
-    )
-  return theta
-
-
-def reference_schedule(num_steps: int | None) -> optax.Schedule:
-  """Returns `flt_lopt.clock.nominal_schedule` in optax's terms."""
-  if num_steps is None:
-    return optax.warmup_constant_schedule(1.0 / 101.0, 1.0, 100)
-  warmup = num_steps // 20
-  return optax.warmup_cosine_decay_schedule(
-    1.0 / (warmup + 1.0), 1.0, warmup, num_steps, 0.01
-  )
+  return kernel.init_theta(config, key)

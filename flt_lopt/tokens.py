@@ -12,28 +12,27 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flt_lopt import clock as clock_lib
+from flt_lopt import progress as progress_lib
 
 TINY = 1e-30
+NUM_PLACES = 4
+NUM_TOKENS = 6 + clock_lib.NUM_FEATURES + NUM_PLACES
 
 
 class Statistics(NamedTuple):
-  """Mean products over each tensor, of the step before; zeros at first.
+  """What is known of each tensor from the step before; zeros at first.
 
-  With the root second moment as unit: `gradient` g, `fast` and `slow` the
-  first and second readings of the memory, `nominal` the hand-designed
-  direction, `direction` the learned one. `parameter` is the mean square of
-  the parameter, `update` that of the last update.
+  Attributes:
+    second: mean second moment, in units of the tensor's scale squared.
+    direction: mean square of the direction.
+    projection: of the nominal reading on the direction, in units of the
+      gradient: how much of it is signal.
+    update: mean square of the last update.
   """
 
-  gradient: Float[Array, "tensors"]
-  fast: Float[Array, "tensors"]
-  slow: Float[Array, "tensors"]
-  gradient_fast: Float[Array, "tensors"]
-  fast_slow: Float[Array, "tensors"]
-  nominal: Float[Array, "tensors"]
+  second: Float[Array, "tensors"]
   direction: Float[Array, "tensors"]
-  nominal_direction: Float[Array, "tensors"]
-  parameter: Float[Array, "tensors"]
+  projection: Float[Array, "tensors"]
   update: Float[Array, "tensors"]
 
 
@@ -43,51 +42,61 @@ def init_statistics(num_tensors: int, dtype) -> Statistics:
   return Statistics(*zeros)
 
 
-def cosine(product, square, other_square):
-  """Returns a.b / (|a| |b|), 0 where either is 0."""
-  return product / jnp.sqrt(square * other_square + TINY)
-
-
 def _log_root(square, spread: float):
   return 0.5 * jnp.log(square + TINY) / spread
 
 
-def shape_features(tensors, dtype) -> Float[Array, "tensors 3"]:
-  """Returns rank (-1, 0, or 1 from 2 axes on), log fan-in, log fan-out."""
+def places(tensors, dtype) -> Float[Array, "tensors places"]:
+  """Returns where tensors stand: rank, log fan-in, log fan-out, depth.
+
+  The rank is -1, 0, or 1 from 2 axes on; the depth runs from -1 to 1 in the
+  order of the leaves.
+  """
   rows = []
-  for tensor in tensors:
+  for number, tensor in enumerate(tensors):
     shape = tensor.shape
     fan_out = shape[-1] if shape else 1
     fan_in = tensor.size // max(fan_out, 1)
     rows.append(
       [
         min(len(shape), 2) - 1.0,
-        np.log1p(fan_in) / 10.0,
-        np.log1p(fan_out) / 10.0,
+        min(np.log1p(fan_in) / 10.0, 1.0),
+        min(np.log1p(fan_out) / 10.0, 1.0),
+        2.0 * number / max(len(tensors) - 1, 1) - 1.0,
       ]
     )
-  return jnp.asarray(np.reshape(rows, (len(rows), 3)), dtype)
-
-
-NUM_TOKENS = 7 + clock_lib.NUM_FEATURES + 3
+  return jnp.asarray(np.reshape(rows, (len(rows), NUM_PLACES)), dtype)
 
 
 def tokens(
-  stats: Statistics, shapes: Float[Array, "tensors 3"], clock
+  stats: Statistics,
+  *,
+  surprise: Float[Array, "tensors"],
+  parameter: Float[Array, "tensors"],
+  where: Float[Array, "tensors places"],
+  progress: progress_lib.Progress,
+  clock: clock_lib.Clock,
 ) -> Float[Array, "tensors tokens"]:
-  """Returns the token of every tensor, in [-1, 1]."""
-  relative = _log_root(stats.update, 5.0) - _log_root(stats.parameter, 5.0)
+  """Returns the token of every tensor, in [-1, 1].
+
+  Args:
+    stats: of the step before.
+    surprise: log of the gradient's size over the root second moment.
+    parameter: mean square of the parameters.
+    where: from `places`.
+    progress: of the loss.
+    clock: of this step.
+  """
+  relative = _log_root(stats.update, 5.0) - _log_root(parameter, 5.0)
   history = [
-    _log_root(stats.gradient, 3.0),
-    _log_root(stats.fast, 3.0),
-    _log_root(stats.slow, 3.0),
-    cosine(stats.gradient_fast, stats.gradient, stats.fast),
-    cosine(stats.fast_slow, stats.fast, stats.slow),
-    cosine(stats.nominal_direction, stats.nominal, stats.direction),
+    surprise / 3.0,
+    _log_root(stats.direction, 3.0),
+    stats.projection,
     relative + 1.0,
   ]
-  started = (clock.count > 0).astype(shapes.dtype)
+  started = (clock.count > 0).astype(where.dtype)
   seen = jnp.clip(jnp.stack(history, -1), -1.0, 1.0) * started
-  now = clock_lib.features(clock)
-  now = jnp.broadcast_to(now[None, :], (shapes.shape[0], now.shape[0]))
-  return jnp.concatenate([seen, now, jnp.clip(shapes, -1.0, 1.0)], -1)
+  loss = [progress_lib.trend(progress), progress_lib.is_known(progress)]
+  now = jnp.concatenate([jnp.stack(loss), clock_lib.features(clock)])
+  now = jnp.broadcast_to(now[None, :], (where.shape[0], now.shape[0]))
+  return jnp.concatenate([seen, now, where], -1)

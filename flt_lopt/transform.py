@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from flt_lopt import clock as clock_lib
-from flt_lopt import kernel, memory
+from flt_lopt import kernel, leafwise
+from flt_lopt import progress as progress_lib
 from flt_lopt.config import OptimizerConfig
-from flt_lopt.layout import LeafLayout
 
 
 class FltState(NamedTuple):
@@ -20,14 +20,19 @@ class FltState(NamedTuple):
 
   Attributes:
     count: finished steps.
-    modes: the memory; each entry is a pytree like the parameters, so that it
-      can be sharded like them.
+    modes: the memory of the gradient; each entry is a pytree like the
+      parameters, so that it can be sharded like them.
+    second: the second moment, a pytree like the parameters, or row and
+      column factors of their matrices.
     tensors: a few numbers per parameter tensor, leaves of [tensors, ...].
+    progress: averages of the loss, where it is given.
   """
 
   count: Int[Array, ""]  # type: ignore[assignment]
   modes: tuple[Any, ...]
+  second: Any
   tensors: kernel.TensorState
+  progress: progress_lib.Progress
 
 
 def _work_dtype(leaves):
@@ -74,40 +79,6 @@ def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
   return jnp.asarray(kept, dtype) * decay
 
 
-def _step(config, theta, clock, decay, gradients, modes, tensors, leaves):
-  """Updates lists of leaves; returns (updates, modes, tensors)."""
-  dtype = clock.num_steps.dtype
-  gradients = [g.astype(dtype) for g in gradients]
-  parameters = [p.astype(dtype) for p in leaves]
-  layout = LeafLayout([p.shape for p in leaves])
-  sums = layout.collect([g * g for g in gradients])
-  tensors, scalars, shared, gains = kernel.before(
-    config, theta, tensors, sums, layout.tensors, clock
-  )
-  found = [
-    kernel.direct(config, scalar, shared, mode, gradient, parameter)
-    for scalar, mode, gradient, parameter in zip(
-      layout.expand(scalars),
-      zip(*modes, strict=True),
-      gradients,
-      parameters,
-      strict=True,
-    )
-  ]
-  sums = layout.collect([part.products for part in found])
-  tensors, steps = kernel.after(
-    theta, tensors, gains, sums, layout.tensors, decay
-  )
-  scaled = [
-    kernel.apply_step(*part).astype(leaf.dtype)
-    for *part, leaf in zip(
-      layout.expand(steps), found, parameters, leaves, strict=True
-    )
-  ]
-  new_modes = [list(m) for m in zip(*(f.modes for f in found), strict=True)]
-  return scaled, new_modes, tensors
-
-
 def scale_by_learned(
   config: OptimizerConfig,
   theta,
@@ -122,28 +93,33 @@ def scale_by_learned(
   neutral value here is 1: step size and schedule are learned. Arguments are
   those of `LearnedOptimizer.transform`.
   """
-  spectrum = memory.make_spectrum(config.memory, config.memory_floats)
   _check_num_steps(num_steps)
+  floats = config.make_memory().num_floats
+  form = config.make_second_moment()
 
   def init(params):
     leaves = jax.tree.leaves(params)
     dtype = _work_dtype(leaves)
+    stored = config.make_storage().dtype(dtype)
 
     def zeros(leaf):
-      return jnp.zeros_like(leaf, dtype=dtype)
+      return jnp.zeros_like(leaf, dtype=stored)
+
+    def start(leaf):
+      return form.init(leaf, stored if form.num_floats else dtype)
 
     return FltState(
       count=jnp.zeros([], jnp.int32),
-      modes=tuple(
-        jax.tree.map(zeros, params) for _ in range(memory.num_floats(spectrum))
-      ),
+      modes=tuple(jax.tree.map(zeros, params) for _ in range(floats)),
+      second=jax.tree.map(start, params),
       tensors=kernel.init_tensors(config, len(leaves), dtype),
+      progress=progress_lib.init(dtype),
     )
 
   # One program, so that it is quick without an outer jit too.
-  step = jax.jit(functools.partial(_step, config))
+  step = jax.jit(functools.partial(leafwise.step, config))
 
-  def update(updates, state, params=None, **extra_args):
+  def update(updates, state, params=None, *, value=None, **extra_args):
     del extra_args
     if params is None and jax.tree.leaves(updates):
       raise ValueError(
@@ -153,28 +129,33 @@ def scale_by_learned(
     structure: Any
     p_leaves, structure = jax.tree.flatten(params)
     p_leaves = [jnp.asarray(leaf) for leaf in p_leaves]
-    if not p_leaves:
-      count = optax.safe_increment(state.count)
-      return updates, state._replace(count=count)
     dtype = _work_dtype(p_leaves)
-    clock = clock_lib.make(state.count, num_steps, dtype)
-    decay = _decay_per_tensor(weight_decay, mask, params, dtype)
-    flat_modes = [structure.flatten_up_to(mode) for mode in state.modes]
-    scaled, modes, tensors = step(
+    split = structure.flatten_up_to
+    modes = [split(mode) for mode in state.modes]
+    leaves = [
+      leafwise.Leaf(jnp.asarray(gradient), parameter, tuple(mode), second)
+      for gradient, parameter, second, *mode in zip(
+        split(updates), p_leaves, split(state.second), *modes, strict=True
+      )
+    ]
+    progress = progress_lib.observe(state.progress, value)
+    moved, tensors = step(
       jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
-      clock,
-      decay,
-      structure.flatten_up_to(updates),
-      flat_modes,
+      clock_lib.make(state.count, num_steps, dtype),
+      _decay_per_tensor(weight_decay, mask, params, dtype),
+      progress,
       state.tensors,
-      p_leaves,
+      leaves,
     )
-    modes = tuple(jax.tree.unflatten(structure, mode) for mode in modes)
-    count = optax.safe_increment(state.count)
-    return (
-      jax.tree.unflatten(structure, scaled),
-      FltState(count, modes, tensors),
+    join = functools.partial(jax.tree.unflatten, structure)
+    new_state = FltState(
+      count=optax.safe_increment(state.count),
+      modes=tuple(join([m.modes[k] for m in moved]) for k in range(len(modes))),
+      second=join([m.second for m in moved]),
+      tensors=tensors,
+      progress=progress,
     )
+    return join([m.update for m in moved]), new_state
 
   return optax.GradientTransformationExtraArgs(init, update)
 

@@ -1,0 +1,66 @@
+"""Orthogonal steps: the direction of a matrix with its singular values even.
+
+Of a matrix D = U S V^T the step goes along U V^T, by five Newton-Schulz
+iterations (optax's), times sqrt(max(1, columns / rows)), as in Muon. A tensor
+of three axes is a stack of matrices, one of four or more a convolution
+kernel, whose last axis is the output and all others the input. Vectors and
+scalars stay as they are.
+
+Reference: Jordan et al., "Muon: An optimizer for hidden layers in neural
+networks" (2024).
+
+Main names: `is_matrix`, `orthogonalize`, `muon_dimensions`.
+"""
+
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from optax.contrib import MuonDimensionNumbers
+
+STEPS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+EPSILON = 1e-8
+
+
+def is_matrix(shape: tuple[int, ...]) -> bool:
+  """Returns whether a tensor's step is orthogonalised."""
+  return len(shape) >= 2 and int(np.prod(shape)) > 0
+
+
+def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
+  """Returns which axes are input and output, in optax's terms."""
+  if not is_matrix(shape):
+    return None
+  if len(shape) == 3:
+    return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+  inputs = tuple(range(len(shape) - 1))
+  return MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
+
+
+def orthogonalize(x: Float[Array, "..."]) -> Float[Array, "..."]:
+  """Returns the orthogonalised tensor, scaled by its shape.
+
+  Args:
+    x: of two axes or more, see the module's docstring.
+  """
+  shape = x.shape
+  stack = shape[0] if len(shape) == 3 else 1
+  matrices = x.reshape(stack, -1, shape[-1])
+  rows, columns = matrices.shape[1:]
+  scale = max(1.0, columns / rows) ** 0.5
+  return scale * _newton_schulz(matrices).reshape(shape)
+
+
+def _newton_schulz(matrices: Float[Array, "stack rows columns"]):
+  # optax offers the iteration as a step of Muon; without momentum it is one.
+  muon = optax.contrib.scale_by_muon(
+    COEFFICIENTS,
+    STEPS,
+    beta=0.0,
+    eps=EPSILON,
+    nesterov=False,
+    weight_dimension_numbers=MuonDimensionNumbers(
+      reduction_axis=1, output_axis=2
+    ),
+  )
+  return muon.update(matrices, muon.init(matrices))[0]

@@ -1,0 +1,127 @@
+"""The optax optimizer that an untrained learned optimizer is.
+
+    memory              nominal direction     reference
+    a decaying pole     its reading           AdamW with that beta
+    none, flt           the gradient          AdamW with b1 = 0
+    nesterov            the reading ahead     NAdamW
+    orthogonal          on matrices           Muon, AdamW for the rest
+    factored            v from its factors    AdamW, v replaced on matrices
+
+all with b2 = 0.999 and the nominal schedule of `flt_lopt.clock`.
+
+Main names: `reference`, `reference_schedule`.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flt_lopt import geometry
+from flt_lopt.config import OptimizerConfig
+
+B2 = 0.999
+
+
+def reference(
+  config: OptimizerConfig, num_steps: int | None, weight_decay: float
+) -> optax.GradientTransformation:
+  """Returns the reference of a configuration; see the module's docstring."""
+  bank = config.make_memory()
+  poles = getattr(bank, "poles", None)
+  b1 = 0.0
+  if bank.nominal >= 0:
+    b1 = 0.9 if poles is None else math.exp(-poles[0].rate)
+  schedule = reference_schedule(num_steps)
+
+  def rate(count):
+    return config.init_learning_rate * schedule(count)
+
+  if config.geometry == "orthogonal":
+    return optax.contrib.muon(
+      rate,
+      beta=b1,
+      eps=config.epsilon,
+      nesterov=config.nesterov,
+      weight_decay=weight_decay,
+      adam_b1=b1,
+      adam_b2=B2,
+      adam_weight_decay=weight_decay,
+      muon_weight_dimension_numbers=lambda params: jax.tree.map(
+        lambda x: geometry.muon_dimensions(x.shape), params
+      ),
+    )
+  if config.second_moment == "factored":
+    return optax.chain(
+      scale_by_factored_adam(b1, B2, config.epsilon),
+      optax.add_decayed_weights(weight_decay),
+      optax.scale_by_learning_rate(rate),
+    )
+  return optax.adamw(
+    rate,
+    b1=b1,
+    b2=B2,
+    eps=config.epsilon,
+    weight_decay=weight_decay,
+    nesterov=config.nesterov,
+  )
+
+
+def reference_schedule(num_steps: int | None) -> optax.Schedule:
+  """Returns `flt_lopt.clock.nominal_schedule` in optax's terms."""
+  if num_steps is None:
+    return optax.warmup_constant_schedule(1.0 / 101.0, 1.0, 100)
+  warmup = num_steps // 20
+  return optax.warmup_cosine_decay_schedule(
+    1.0 / (warmup + 1.0), 1.0, warmup, num_steps, 0.01
+  )
+
+
+class FactoredAdamState(NamedTuple):
+  """State of `scale_by_factored_adam`; both moments are whole."""
+
+  count: jax.Array
+  mu: optax.Updates
+  nu: optax.Updates
+
+
+def scale_by_factored_adam(
+  b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+  """Returns Adam whose second moment, on matrices, is that of its factors.
+
+  Averaging over time and over rows commute, so whole moments, factored when
+  they are read, give the same numbers as averages of factors. It serves as
+  the reference of `second_moment="factored"` and saves no memory.
+
+  Args:
+    b1: decay of the first moment.
+    b2: decay of the second.
+    eps: added to its root.
+  """
+
+  def init(params):
+    zeros = optax.tree.zeros_like(params)
+    return FactoredAdamState(jnp.zeros([], jnp.int32), zeros, zeros)
+
+  def factored(v):
+    if v.ndim < 2:
+      return v
+    rows = jnp.mean(v, axis=-1, keepdims=True)
+    columns = jnp.mean(v, axis=-2, keepdims=True)
+    mean = jnp.mean(v, axis=(-2, -1), keepdims=True)
+    return rows * columns / jnp.maximum(mean, 1e-38)
+
+  def update(updates, state, params=None):
+    del params
+    count = optax.safe_increment(state.count)
+    mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+    nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+    mu_hat = optax.tree.bias_correction(mu, b1, count)
+    nu_hat = jax.tree.map(factored, optax.tree.bias_correction(nu, b2, count))
+    moved = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu_hat, nu_hat)
+    return moved, FactoredAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
