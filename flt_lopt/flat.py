@@ -112,10 +112,10 @@ def update(
 def _second(config, layout, per_tensor, scalars, state: FlatState, gradient):
   """Returns (state, v, flat array whose sums are v's times the mass)."""
   if config.make_second_moment().num_floats:
-    old = state.second.astype(jnp.float32)
+    old = tuple(x.astype(jnp.float32) for x in state.second)
     second, v = kernel.advance_second(config, scalars, old, gradient)
-    kept = config.make_storage().keep((second,), state.count, len(state.modes))
-    return kept[0], v, second
+    kept = config.make_storage().keep(second, state.count, len(state.modes))
+    return kept, v, second[0]
   new, read, means = [], [], []
   for i, leaf in enumerate(layout.unflatten(gradient)):
     row = jax.tree.map(lambda x, i=i: x[i], per_tensor)

@@ -24,7 +24,7 @@ class Leaf(NamedTuple):
   gradient: Array
   parameter: Array
   modes: tuple[Array, ...]
-  second: Any
+  second: tuple[Array, ...]
 
 
 class Moved(NamedTuple):
@@ -32,7 +32,7 @@ class Moved(NamedTuple):
 
   update: Array
   modes: tuple[Array, ...]
-  second: Any
+  second: tuple[Array, ...]
   sums: kernel.Products
   mean_second: Array
   step: kernel.StepScalars
@@ -88,9 +88,8 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
   gradient = kernel.scaled(scalars, raw)
   old = tuple(mode.astype(dtype) for mode in leaf.modes)
   modes, reads = kernel.advance(config, scalars, shared, old, gradient)
-  whole = config.make_second_moment().num_floats
-  before = leaf.second.astype(dtype) if whole else leaf.second
-  second, v = kernel.advance_second(config, scalars, before, gradient)
+  past = tuple(x.astype(dtype) for x in leaf.second)
+  second, v = kernel.advance_second(config, scalars, past, gradient)
   found = kernel.direct(config, scalars, shared, reads, v, gradient, parameter)
   sums = kernel.Products(
     direction=jnp.sum(found * found),
@@ -99,7 +98,7 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
       for factor, array in kernel.nominal_terms(config, scalars, modes, raw)
     ),
   )
-  mean = jnp.mean(config.make_second_moment().mean_of(second))
+  mean = jnp.mean(second[0])
   # Computed again from the memory: kept, it would be one more array.
   again, moment = jax.lax.optimization_barrier((modes, second))
   clean = jnp.where(scalars.finite, raw, 0.0)
@@ -112,8 +111,8 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
     sums = sums._replace(direction=jnp.sum(found * found))
   step = kernel.after(gains, sums)
   update = kernel.apply_step(step, found, fallback, parameter)
-  if whole:
-    (second,) = storage.keep((second,), shared.count, len(modes))
+  if config.make_second_moment().num_floats:
+    second = storage.keep(second, shared.count, len(modes))
   return Moved(
     update=update.astype(leaf.parameter.dtype),
     modes=storage.keep(modes, shared.count, 0),

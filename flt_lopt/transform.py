@@ -22,15 +22,15 @@ class FltState(NamedTuple):
     count: finished steps.
     modes: the memory of the gradient; each entry is a pytree like the
       parameters, so that it can be sharded like them.
-    second: the second moment, a pytree like the parameters, or row and
-      column factors of their matrices.
+    second: the second moment, one such pytree, or two that hold row and
+      column factors of matrices.
     tensors: a few numbers per parameter tensor, leaves of [tensors, ...].
     progress: averages of the loss, where it is given.
   """
 
   count: Int[Array, ""]  # type: ignore[assignment]
   modes: tuple[Any, ...]
-  second: Any
+  second: tuple[Any, ...]
   tensors: kernel.TensorState
   progress: progress_lib.Progress
 
@@ -79,6 +79,12 @@ def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
   return jnp.asarray(kept, dtype) * decay
 
 
+def _transpose(trees, split, count: int):
+  """Returns for each of `count` tensors the tuple of its leaves in `trees`."""
+  columns = [split(tree) for tree in trees]
+  return [tuple(column[i] for column in columns) for i in range(count)]
+
+
 def scale_by_learned(
   config: OptimizerConfig,
   theta,
@@ -105,13 +111,16 @@ def scale_by_learned(
     def zeros(leaf):
       return jnp.zeros_like(leaf, dtype=stored)
 
-    def start(leaf):
-      return form.init(leaf, stored if form.num_floats else dtype)
+    def start(number):
+      kept = stored if form.num_floats else dtype
+      return lambda leaf: form.init(leaf, kept)[number]
 
     return FltState(
       count=jnp.zeros([], jnp.int32),
       modes=tuple(jax.tree.map(zeros, params) for _ in range(floats)),
-      second=jax.tree.map(start, params),
+      second=tuple(
+        jax.tree.map(start(k), params) for k in range(form.num_arrays)
+      ),
       tensors=kernel.init_tensors(config, len(leaves), dtype),
       progress=progress_lib.init(dtype),
     )
@@ -131,11 +140,14 @@ def scale_by_learned(
     p_leaves = [jnp.asarray(leaf) for leaf in p_leaves]
     dtype = _work_dtype(p_leaves)
     split = structure.flatten_up_to
-    modes = [split(mode) for mode in state.modes]
     leaves = [
-      leafwise.Leaf(jnp.asarray(gradient), parameter, tuple(mode), second)
-      for gradient, parameter, second, *mode in zip(
-        split(updates), p_leaves, split(state.second), *modes, strict=True
+      leafwise.Leaf(jnp.asarray(gradient), parameter, modes, second)
+      for gradient, parameter, modes, second in zip(
+        split(updates),
+        p_leaves,
+        _transpose(state.modes, split, len(p_leaves)),
+        _transpose(state.second, split, len(p_leaves)),
+        strict=True,
       )
     ]
     progress = progress_lib.observe(state.progress, value)
@@ -150,8 +162,10 @@ def scale_by_learned(
     join = functools.partial(jax.tree.unflatten, structure)
     new_state = FltState(
       count=optax.safe_increment(state.count),
-      modes=tuple(join([m.modes[k] for m in moved]) for k in range(len(modes))),
-      second=join([m.second for m in moved]),
+      modes=tuple(join([m.modes[k] for m in moved]) for k in range(floats)),
+      second=tuple(
+        join([m.second[k] for m in moved]) for k in range(form.num_arrays)
+      ),
       tensors=tensors,
       progress=progress,
     )

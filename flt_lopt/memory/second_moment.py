@@ -14,78 +14,68 @@ which is exact where g^2 is of rank one. Vectors and scalars stay whole.
 Reference: Shazeer & Stern, "Adafactor: Adaptive Learning Rates with Sublinear
 Memory Cost" (2018).
 
-Main names: `SECOND_MOMENTS`, `make_second_moment`, `Factors`.
+Main names: `SECOND_MOMENTS`, `make_second_moment`.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from flt_lopt.attention import registry
 
 TINY = 1e-30
 
 
-class Factors(NamedTuple):
-  """Means of the squared gradient, summed over time."""
-
-  rows: Float[Array, "*stack rows"]
-  columns: Float[Array, "*stack columns"]
-
-
 class Whole:
-  """One float per parameter."""
+  """One float per parameter: the state is (v,)."""
 
   num_floats = 1
+  num_arrays = 1
 
-  def init(self, leaf, dtype):
-    return jnp.zeros_like(leaf, dtype=dtype)
+  def init(self, leaf, dtype) -> tuple[Array, ...]:
+    return (jnp.zeros_like(leaf, dtype=dtype),)
 
-  def advance(self, state, gradient, decay, write):
-    return decay * state + write * gradient * gradient
+  def advance(self, state: Sequence[Array], gradient, decay, write):
+    """Takes in a gradient; returns the new state."""
+    return (decay * state[0] + write * gradient * gradient,)
 
-  def read(self, state, inverse_mass):
+  def read(self, state: Sequence[Array], inverse_mass):
     """Returns v of every parameter."""
-    return state * inverse_mass
-
-  def mean_of(self, state):
-    """Returns arrays whose mean is that of v before division by Z."""
-    return state
+    return state[0] * inverse_mass
 
 
 class Factored:
-  """Row and column means for tensors of two or more axes."""
+  """The state is (row means, column means), or (v, nothing) of a vector."""
 
   num_floats = 0
+  num_arrays = 2
 
-  def init(self, leaf, dtype):
-    if leaf.ndim < 2:
-      return Whole().init(leaf, dtype)
-    return Factors(
+  def init(self, leaf, dtype) -> tuple[Array, ...]:
+    if leaf.ndim < 2 or not leaf.size:
+      return *Whole().init(leaf, dtype), jnp.zeros(0, dtype)
+    return (
       jnp.zeros(leaf.shape[:-1], dtype),
       jnp.zeros((*leaf.shape[:-2], leaf.shape[-1]), dtype),
     )
 
-  def advance(self, state, gradient, decay, write):
-    if not isinstance(state, Factors):
-      return Whole().advance(state, gradient, decay, write)
+  def advance(self, state: Sequence[Array], gradient, decay, write):
+    rows, columns = state
+    if not columns.size:
+      return *Whole().advance(state, gradient, decay, write), columns
     square = gradient * gradient
-    return Factors(
-      decay * state.rows + write * jnp.mean(square, axis=-1),
-      decay * state.columns + write * jnp.mean(square, axis=-2),
+    return (
+      decay * rows + write * jnp.mean(square, axis=-1),
+      decay * columns + write * jnp.mean(square, axis=-2),
     )
 
-  def read(self, state, inverse_mass):
-    if not isinstance(state, Factors):
-      return state * inverse_mass
-    mean = jnp.mean(state.rows, axis=-1, keepdims=True)
-    rows = state.rows / jnp.maximum(mean, TINY)
-    product = rows[..., :, None] * state.columns[..., None, :]
-    return product * inverse_mass
-
-  def mean_of(self, state):
-    return state.rows if isinstance(state, Factors) else state
+  def read(self, state: Sequence[Array], inverse_mass):
+    rows, columns = state
+    if not columns.size:
+      return rows * inverse_mass
+    mean = jnp.mean(rows, axis=-1, keepdims=True)
+    share = rows / jnp.maximum(mean, TINY)
+    return share[..., :, None] * columns[..., None, :] * inverse_mass
 
 
 SECOND_MOMENTS = {"whole": Whole, "factored": Factored}
@@ -93,6 +83,9 @@ SECOND_MOMENTS = {"whole": Whole, "factored": Factored}
 
 def make_second_moment(name: str) -> Whole | Factored:
   """Returns the second moment's form.
+
+  Its state is a tuple of arrays per tensor, of which the mean of the first
+  is that of v times the mass.
 
   Raises:
     ValueError: an unknown name.
