@@ -113,6 +113,10 @@ class OuterLoop:
     phases: which meta-parameters learn when; None: all, always.
     feed: batches of this process's tasks, for hosted families; None: there
       are no such families.
+
+  Attributes:
+    group: the processes of the run.
+    num_devices: devices of this process that share its tasks.
   """
 
   def __init__(
@@ -134,7 +138,8 @@ class OuterLoop:
     self._num_tasks = num_tasks
     self._theta_average = theta_average
     self._key = key
-    self._group = group or Group()
+    self.group = group or Group()
+    self.num_devices = len(devices)
     self._visits = visits or Visits(len(estimators))
     self._feed = feed or Feed((), (), num_tasks=num_tasks)
     self._mesh = jax.make_mesh(
@@ -146,10 +151,9 @@ class OuterLoop:
     by_task, everywhere = PartitionSpec(AXIS), PartitionSpec()
     self._everywhere = NamedSharding(self._mesh, everywhere)
     self._by_task = NamedSharding(self._mesh, by_task)
-    ours = np.array_split(
-      np.arange(num_tasks, dtype=np.int32), self._group.size
+    self._numbers = jax.device_put(
+      np.array(self.group.share(num_tasks), np.int32), self._by_task
     )
-    self._numbers = jax.device_put(ours[self._group.rank], self._by_task)
     self._phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
       for phase in phases or (Phase(0, np.float32(1.0)),)
@@ -315,7 +319,7 @@ class OuterLoop:
     ours = jax.tree.map(
       lambda *xs: np.concatenate(xs, axis=1), *jax.device_get(rows)
     )
-    return between.all_gather_rows(self._group, ours)
+    return between.all_gather_rows(self.group, ours)
 
   def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)
