@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers
+from tasks import layers, width
 from tasks.base import Config, Task, TaskFamily
 from tasks.hosted import hosted_family
 
@@ -50,6 +50,11 @@ class AugmentedFamily(TaskFamily):
     self.architecture = getattr(family, "architecture", "")
     self.data_ids = getattr(family, "data_ids", frozenset())
     self._name = family.name
+
+  def widened(self, factor: int) -> TaskFamily:
+    """Returns the same augmentation of the widened family."""
+    family = width.scale_width(self.family, factor)
+    return AugmentedFamily(family, self.augmentation)
 
   def sample(self, key: PRNGKeyArray) -> Config:
     family_key, own_key = jax.random.split(key)
