@@ -104,8 +104,7 @@ class ZooFamily(TaskFamily):
   @property
   def data_ids(self) -> frozenset[tuple[str, str]]:  # type: ignore[override]
     """The pair of data source, however resized or encoded, and part."""
-    source = self.data.partition("@")[0].removesuffix("_bpe")
-    return frozenset({(source, self.part)})
+    return frozenset({(data_lib.origin(self.data), self.part)})
 
   def sample(self, key: PRNGKeyArray) -> Config:
     """Samples a config; by default there is nothing to sample."""
