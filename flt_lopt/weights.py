@@ -12,6 +12,7 @@ Main names: `save`, `load`, `read_provenance`, `list_pretrained`,
 
 import dataclasses
 import difflib
+import math
 import os
 import pathlib
 import re
@@ -28,7 +29,9 @@ from flt_lopt.learned_optimizer import LearnedOptimizer
 _KIND = "weights"
 _VERSION = 1
 _MAX_BYTES = 256 * 2**20
-_MAX_SIZE = 2**16  # Of any whole number in a config: no file may fill memory.
+#: Of any whole number in a config. Sizes multiply, and a file that asks for
+#: large ones must neither fill the memory nor take minutes to be refused.
+_MAX_SIZE = 256
 _SUFFIX = ".safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PRETRAINED = pathlib.Path(__file__).resolve().parent / "pretrained"
@@ -54,9 +57,11 @@ def save(
       anything JSON can hold; None: unknown.
 
   Raises:
-    WeightsError: `theta` is not of the config's shapes, or not finite.
+    WeightsError: `theta` is not of the config's shapes, or not finite, or
+      the config has numbers too large to be loaded again.
     OSError: the file cannot be written; an existing one is untouched.
   """
+  _config(f"{path}, which is not written,", dataclasses.asdict(config))
   named = _named_arrays.flatten(theta)
   _check_theta(f"theta, to be saved as {path},", config, named)
   description = {
@@ -162,7 +167,7 @@ def _find(path_or_name: str | os.PathLike[str]) -> pathlib.Path:
   )
 
 
-def _config(path: pathlib.Path, stored: Any) -> OptimizerConfig:
+def _config(path: pathlib.Path | str, stored: Any) -> OptimizerConfig:
   try:
     if not isinstance(stored, dict):
       raise TypeError("it is no JSON object")
@@ -175,11 +180,13 @@ def _config(path: pathlib.Path, stored: Any) -> OptimizerConfig:
 
 
 def _plain(value: Any) -> Any:
-  """Checks a size and turns JSON's lists into the tuples of a config."""
+  """Checks a number and turns JSON's lists into the tuples of a config."""
   if isinstance(value, list):
     return tuple(_plain(item) for item in value)
   if isinstance(value, int) and abs(value) > _MAX_SIZE:
     raise ValueError(f"the number {value} is larger than {_MAX_SIZE}")
+  if isinstance(value, float) and not math.isfinite(value):
+    raise ValueError(f"the number {value} is not finite")
   return value
 
 
