@@ -177,7 +177,7 @@ def test_patches_of_every_size_lie_in_their_own_pixels(part):
 
 def test_a_source_too_small_for_its_splits_is_refused():
   rows = {"train": np.arange(2), "valid": np.arange(0), "test": np.arange(1)}
-  with pytest.raises(ValueError, match="'held_out'.*'tiny'.*split 'valid'"):
+  with pytest.raises(ValueError, match=r"'held_out'.*'tiny'.*split 'valid'"):
     base.ArrayData("tiny", "held_out", {"x": np.zeros(3)}, rows)
 
 
