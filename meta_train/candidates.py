@@ -57,6 +57,7 @@ class Candidate:
     hyper: pytree of arrays with leading axis `variants`.
     fingerprint: changes whenever the optimizers do.
     eval_params: see `meta_train.curves.training_curves`.
+    source: a learned optimizer and its theta; `None` for others.
   """
 
   name: str
@@ -65,6 +66,7 @@ class Candidate:
   hyper: PyTree
   fingerprint: str
   eval_params: EvalParams | None = None
+  source: tuple[Any, PyTree] | None = None
 
 
 def _tree_digest(tree: PyTree) -> str:
@@ -137,6 +139,7 @@ def learned_candidate(
       repr(getattr(optimizer, "config", optimizer.__class__)),
       [_tree_digest(theta) for theta in thetas],
     ),
+    source=(optimizer, theta),
   )
 
 

@@ -1,8 +1,9 @@
 """What a task is, as a short text that changes when the task does.
 
-It is made of the name, the static choices of the model and the data, and the
-shapes of parameters, model state and batches. Rows that were measured under
-another definition are not compared with new ones.
+It is made of the name, the static choices of the model and the data that are
+not the defaults, and the shapes of parameters, model state and batches. (So a
+family may get a new option without voiding what was measured before.) Rows
+that were measured under another definition are not compared with new ones.
 
 Main names: `digest`, `definition`.
 """
@@ -34,14 +35,24 @@ def definition(task: Any) -> str:
   Args:
     task: a task; see `tasks.base.Task`.
   """
-  family = getattr(task, "family", None)
   return digest(
     getattr(task, "name", type(task).__name__),
-    getattr(task, "architecture", ""),
     sorted(map(str, getattr(task, "data_ids", ()))),
-    _ADDRESS.sub("", repr(family)) if dataclasses.is_dataclass(family) else "",
+    _choices(task),
     _shapes(task),
   )
+
+
+def _choices(task: Any) -> list[str]:
+  family = getattr(task, "family", None)
+  if not dataclasses.is_dataclass(family):
+    return [getattr(task, "architecture", "")]
+  choices = [type(family).__name__]
+  for field in dataclasses.fields(family):
+    value = getattr(family, field.name)
+    if value != field.default:
+      choices.append(_ADDRESS.sub("", f"{field.name}={value!r}"))
+  return choices
 
 
 def _shapes(task: Any) -> list[str]:

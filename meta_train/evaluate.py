@@ -68,6 +68,7 @@ def run_curves(
   seeds: Sequence[int],
   seed: int = 0,
   told_steps: int | None = None,
+  loss_scale: float = 1.0,
   **options: Any,
 ) -> Curves:
   """Trains with all variants of a candidate.
@@ -80,10 +81,11 @@ def run_curves(
     seed: seed of the evaluation.
     told_steps: what the optimizer is told that `num_steps` is; `None`: the
       truth.
+    loss_scale: a factor in the task's losses, which is taken out of them.
     **options: passed to `training_curves`.
   """
   told = num_steps if told_steps is None else told_steps
-  return training_curves(
+  curves = training_curves(
     task,
     functools.partial(_make_tx, candidate, told),
     candidate.hyper,
@@ -91,6 +93,18 @@ def run_curves(
     num_steps=num_steps,
     eval_params=candidate.eval_params,
     **options,
+  )
+  return curves if loss_scale == 1.0 else _unscaled(curves, loss_scale)
+
+
+def _unscaled(curves: Curves, scale: float) -> Curves:
+  final = {
+    split: {**measures, "loss": measures["loss"] / scale}
+    for split, measures in curves.final.items()
+  }
+  beyond = None if curves.beyond is None else curves.beyond / scale
+  return curves._replace(
+    losses=curves.losses / scale, final=final, beyond=beyond
   )
 
 

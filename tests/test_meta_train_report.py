@@ -9,7 +9,7 @@ import subprocess
 import evaluation_rows
 import pytest
 
-from meta_train import report, report_html, rows
+from meta_train import plot_style, report, report_html, rows
 
 pytest.importorskip("matplotlib")
 
@@ -128,10 +128,10 @@ def test_empty_folder_gives_a_page_too(tmp_path):
 
 
 def test_page_without_matplotlib_says_so(tmp_path, monkeypatch):
-  def save(*args):
+  def save(*args, **options):
     raise ModuleNotFoundError("no", name="matplotlib")
 
-  monkeypatch.setattr(report.plot_style, "save", save)
+  monkeypatch.setattr(plot_style, "save", save)
   page = _Page(report.write_report(_write_run(tmp_path)).read_text())
   assert "matplotlib is not installed" in page.text
   assert "beats adam" in page.text and page.urls == []
