@@ -78,9 +78,23 @@ class Standings:
     """Candidates first, then baselines."""
     return (*self.candidates, *self.baselines)
 
-  def both(self, one: str, other: str) -> list[str]:
-    """Returns the tasks that two optimizers have runs on."""
-    return [task for task in self.tasks if {one, other} <= set(self.runs[task])]
+  def with_optimizer(self, name: str, source: "Standings") -> "Standings":
+    """Returns these results with a baseline's runs from elsewhere."""
+
+    def merged(ours, theirs):
+      return {
+        task: {**each, **{name: theirs[task][name]}}
+        if name in theirs.get(task, {})
+        else each
+        for task, each in ours.items()
+      }
+
+    return dataclasses.replace(
+      self,
+      baselines=(*self.baselines, name),
+      runs=merged(self.runs, source.runs),
+      last=merged(self.last, source.last),
+    )
 
 
 def standings(

@@ -26,6 +26,8 @@ from meta_train.standings import Standings, Sweep
 
 # For candidates beyond the first, in the light and in the dark theme.
 _MORE = ("#009e73", "#cc79a7", "#7a5195", "#8c6d1f", "#56b4e9", "#a32a2a")
+# Of the other baselines where they are told apart; they have styles as well.
+_MUTED = ("#a5714b", "#6f9a5f", "#8579b5", "#b0708f", "#6b96a8", "#9b9244")
 _QUIET = ((0, (4, 1.5)), (0, (1, 1)), "-.", (0, (5, 1, 1, 1, 1, 1)), "-")
 
 
@@ -117,17 +119,18 @@ def performance_profile(found: Standings) -> Draw | None:
     quiet = 0
     for i, name in enumerate(found.optimizers):
       strong = name in found.candidates or name == REFERENCE
-      style = "--" if name == REFERENCE else "-"
+      style, color = "--" if name == REFERENCE else "-", None
       if not strong:
         style = _QUIET[quiet % len(_QUIET)]
+        color = _MUTED[quiet % len(_MUTED)]
         quiet += 1
       axis.step(
         factors,
         100 * shares[:, i],
         where="post",
-        color=_color(theme, found, name),
+        color=color or _color(theme, found, name),
         linestyle=style,
-        linewidth=2 if strong else 1.3,
+        linewidth=2 if strong else 1.4,
         zorder=3 if strong else 2,
         label=name,
       )
