@@ -102,9 +102,10 @@ def overview(found: Standings) -> Table:
     "lower envelope of Adam's learning rates needs for the same loss, over the "
     "steps taken (VeLO); censored where Adam never got as low, and then "
     "counted as what was looked at. Speed ratio and loss ratio: against Adam "
-    "at its best constant rate, run by run (after Celo); above 1 is better. Sure: p < 0.05 in a "
-    "paired sign-flip test over seeds. Failed: diverged, or ended above the "
-    "loss that it began with. Worst: ratio of mean final losses.",
+    "at its best constant rate, run by run (after Celo); above 1 is "
+    "better. Sure: p < 0.05 in a paired sign-flip test over "
+    "seeds. Failed: diverged, or ended above the loss that it began with. "
+    "Worst: ratio of mean final losses.",
   )
 
 
