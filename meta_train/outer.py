@@ -283,7 +283,8 @@ class OuterLoop:
         batches.get(family),
       )
       rows.append(row)
-    joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
+    with np.errstate(invalid="ignore", over="ignore"):
+      joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
     gradient = jax.device_put(joined.gradient, self._everywhere)
     spread = self._apply(state._replace(tasks=()), gradient, phase.free)
     skipped = not np.all(np.isfinite(joined.gradient))
