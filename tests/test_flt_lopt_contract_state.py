@@ -74,6 +74,19 @@ def test_zero_gradients_give_zero_updates(name):
   assert all_finite(updates) and all_finite(state)
 
 
+@few_variants
+def test_zero_gradients_move_nothing_far_whatever_was_learned(name):
+  learned = dict(variants.theta(name))
+  zeros = jax.tree.map(np.zeros_like, PARAMS)
+  for exponent in (-1.0, -1.5):  # Lengths that do not fall with the gradient.
+    if "exponents" not in learned.get("step", {}):
+      pytest.skip("has no learned exponents")
+    step = {**learned["step"], "exponents": np.float32([0.0, exponent])}
+    tx = variants.family(name).transform({**learned, "step": step})
+    updates, _ = tx.update(zeros, tx.init(PARAMS), PARAMS)
+    assert variants.largest(updates) < 3e-3  # At a step size of 1e-3.
+
+
 @every_variant
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_gradient_that_is_not_finite_is_skipped(name, bad):
