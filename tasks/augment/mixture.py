@@ -93,6 +93,15 @@ class MixtureTask(Task):
     ]
     return jnp.sum(self._weights * jnp.stack(losses))
 
+  def normalizer(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Clips at the weighted sum of the members' own ceilings."""
+    ceilings = [
+      jnp.nan_to_num(task.normalizer(jnp.float32(jnp.inf)), posinf=jnp.inf)
+      for task in self._members
+    ]
+    ceiling = jnp.sum(self._weights * jnp.stack(ceilings))
+    return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, ceiling), ceiling)
+
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     keys = jax.random.split(key, len(self._members))
     return [t.sample_batch(k, split) for t, k in zip(self._members, keys)]
