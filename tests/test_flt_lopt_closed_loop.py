@@ -12,7 +12,7 @@ import optax
 import optimizer_variants as variants
 import pytest
 from jax.flatten_util import ravel_pytree
-from optimizer_variants import every_variant
+from optimizer_variants import few_variants
 
 import flt_lopt
 from tasks import registry
@@ -54,7 +54,7 @@ def travel(tx):
   return np.asarray(losses), np.float64(path[EVERY - 1 :: EVERY])
 
 
-@every_variant
+@few_variants
 def test_an_untrained_optimizer_follows_its_reference(name):
   config = variants.config(name, init_learning_rate=3e-3)
   lopt = flt_lopt.LearnedOptimizer(config)

@@ -57,7 +57,7 @@ def test_a_value_may_be_given_and_is_never_required(name):
     assert all_finite(updates)
 
 
-@every_variant
+@few_variants
 def test_zero_gradients_give_zero_updates(name):
   untrained = variants.make(name, noise=0.0)
   zeros = jax.tree.map(np.zeros_like, PARAMS)
