@@ -247,8 +247,8 @@ class _Progress:
   def __call__(self, what: str) -> None:
     self._done += 1
     passed = time.monotonic() - self._begin_s
-    print(
-      f"[{self._done} of at most {self._total}, {passed:.0f} s] {what}",
-      file=sys.stderr,
-      flush=True,
+    # One write, since jobs on several threads say theirs.
+    sys.stderr.write(
+      f"[{self._done} of at most {self._total}, {passed:.0f} s] {what}\n"
     )
+    sys.stderr.flush()

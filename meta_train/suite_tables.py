@@ -233,24 +233,25 @@ def sweep_scores(sweep: Sweep) -> dict[str, list[Score | None]]:
   """Returns each candidate's scores at each setting.
 
   Where a setting has no runs of Adam, such as a wrong number of steps, of
-  which Adam is not told, those of the first setting count.
+  which Adam is not told, those of the first setting that has some count.
 
   Args:
     sweep: the sweep.
   """
   settings = list(sweep.settings.values())
   names = {name: None for each in settings for name in each.candidates}
-  filled = [_with_reference(each, settings[0]) for each in settings]
+  there = [each for each in settings if REFERENCE in each.baselines]
+  filled = [_with_reference(each, there) for each in settings]
   return {
     name: [scores_lib.score(each, name, REFERENCE) for each in filled]
     for name in names
   }
 
 
-def _with_reference(found: Standings, first: Standings) -> Standings:
-  if REFERENCE in found.baselines or REFERENCE not in first.baselines:
+def _with_reference(found: Standings, there: Sequence[Standings]) -> Standings:
+  if REFERENCE in found.baselines or not there:
     return found
-  return found.with_optimizer(REFERENCE, first)
+  return found.with_optimizer(REFERENCE, there[0])
 
 
 def sweep_table(sweep: Sweep) -> Table:

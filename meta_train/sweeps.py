@@ -1,7 +1,7 @@
 """Sweeps: the same tasks under other conditions than they were made for.
 
 A sweep is a list of settings, each of which changes a task, the number of
-steps, or what the optimizer is told; its first setting changes nothing.
+steps, or what the optimizer is told; one of its settings changes nothing.
 
   horizon      runs 1, 5 and 25 times as long
   width        hidden layers 1, 2, 4 and 8 times as wide
@@ -186,10 +186,10 @@ _SWEEPS = {
   ),
   "batch_size": _sweep(
     "batch_size",
-    **{f"x{n:g}": {"change": _batch_size(n)} for n in (1, 0.25, 0.5, 2, 4)},
+    **{f"x{n:g}": {"change": _batch_size(n)} for n in (0.25, 0.5, 1, 2, 4)},
   ),
   "told_steps": _sweep(
-    "told_steps", **{f"x{n:g}": {"told": n} for n in (1, 0.1, 0.5, 2, 10)}
+    "told_steps", **{f"x{n:g}": {"told": n} for n in (0.1, 0.5, 1, 2, 10)}
   ),
   "loss_scale": _sweep(
     "loss_scale",
@@ -197,7 +197,7 @@ _SWEEPS = {
       f"{scale:.0e}".replace("e+00", ""): _loss_scale(scale)
       if scale != 1
       else {}
-      for scale in (1.0, 1e-6, 1e-3, 1e3, 1e6)
+      for scale in (1e-6, 1e-3, 1.0, 1e3, 1e6)
     },
   ),
   "dtype": _sweep(
