@@ -25,7 +25,7 @@ from meta_train.suite_tables import Table
 
 TABLES = "tables"
 # There is a picture for each task.
-_CURVES_PIXELS_PER_INCH = 120
+_CURVES_PIXELS_PER_INCH = 100
 
 
 class SuiteFiles(NamedTuple):
@@ -206,8 +206,9 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
         f"speed_up_{_file_name(name)}",
         suite_plots.speed_ups(found, score),
         "Steps that the lower envelope of Adam's learning rates needs for the "
-        "loss that the optimizer ends at, over the steps it took. Hatched: "
-        "Adam never got there; the bar is as long as was looked.",
+        "loss that the optimizer ends at, over the steps it took. Medians over "
+        "seeds. Hatched: Adam never got there; the bar is as long as was "
+        "looked.",
         f"Speed-up of {name} over tuned Adam on each task",
       )
   profile = suite_plots.performance_profile(found) if found.tasks else None
