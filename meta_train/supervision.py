@@ -100,9 +100,9 @@ class Supervision:
     """Returns the weights of D and M in an episode that begins."""
     first = jnp.array([self.direction[0], self.magnitude[0]])
     last = jnp.array([self.direction[1], self.magnitude[1]])
-    share = 1.0
-    if self.fade:
-      share = jnp.minimum(jnp.float32(outer_step) / self.fade, 1.0)
+    if not self.fade:
+      return last
+    share = jnp.minimum(jnp.asarray(outer_step, jnp.float32) / self.fade, 1.0)
     return first + (last - first) * share
 
   def init(self, params: Any) -> Any:
