@@ -139,6 +139,8 @@ def _read(
     raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
   except _tensor_file.TensorFileError as error:
     raise WeightsError(f"{error}; get the file again") from error
+  except ValueError as error:  # A null character, for one.
+    raise WeightsError(f"{str(path)!r} is no path of a file") from error
   feature_set = file.description.get("feature_set")
   if feature_set != FEATURE_SET:
     raise WeightsError(
@@ -154,7 +156,12 @@ def _find(path_or_name: str | os.PathLike[str]) -> pathlib.Path:
   separators = {os.sep, os.altsep or os.sep}
   is_path = not isinstance(path_or_name, str) or text.endswith(_SUFFIX)
   if is_path or any(separator in text for separator in separators):
-    return pathlib.Path(text).expanduser()
+    try:
+      return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+      raise WeightsError(
+        f"{text} names the home of a user who has none here"
+      ) from error
   known = list_pretrained()
   if text in known and _NAME.fullmatch(text):
     return _PRETRAINED / f"{text}{_SUFFIX}"

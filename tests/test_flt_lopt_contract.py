@@ -92,16 +92,23 @@ def test_init_needs_no_values(name):
 
 
 @every_variant
-def test_types_hold_in_every_dtype(name):
+@pytest.mark.parametrize("x64", [False, True])
+def test_types_hold_in_every_dtype(name, x64):
   tx = variants.make(name)
-  for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
-    params = jax.tree.map(lambda x, d=dtype: jnp.asarray(x, d), PARAMS)
-    state = jax.eval_shape(tx.init, params)
-    updates, after = jax.eval_shape(tx.update, params, state, params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+  with jax.enable_x64(x64):
+    for dtype in (np.float64,) if x64 else (jnp.bfloat16, np.float16):
+      # A tree of two dtypes.
+      params = {**PARAMS, "w": jnp.asarray(PARAMS["w"], dtype)}
+      state = jax.eval_shape(tx.init, params)
+      updates, after = jax.eval_shape(tx.update, params, state, params)
+      chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+      chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+      weak = [x.weak_type for x in jax.tree.leaves((updates, after))]
+      assert not any(weak)
+    state = jax.eval_shape(tx.init, PARAMS)
+    updates, after = jax.eval_shape(tx.update, PARAMS, state, PARAMS)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, PARAMS)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
-    weak = [x.weak_type for x in jax.tree.leaves((updates, after))]
-    assert not any(weak)
 
 
 @few_variants

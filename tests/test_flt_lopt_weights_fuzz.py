@@ -89,6 +89,26 @@ class Watch:
       assert sorted(os.listdir(self.folder)) == self.before
 
 
+@pytest.mark.parametrize(
+  "path",
+  [
+    "./nul\0.safetensors",
+    "~nobody-of-this-name/x.safetensors",
+    "./" + "x" * 5000 + ".safetensors",
+    "./" + "y/" * 5000 + "x.safetensors",
+    "/dev/null/x.safetensors",
+    "./\udcff.safetensors",
+    "../../../../../../../../../../../../etc/passwd",
+    "/",
+    "",
+    "\n",
+  ],
+)
+def test_hostile_paths_are_refused(path):
+  with pytest.raises(weights.WeightsError):
+    weights.load(path)
+
+
 def damage(rng, data):
   """Returns the bytes of a file, damaged in one of six ways."""
   start, end = sorted(int(i) for i in rng.integers(0, len(data), 2))
