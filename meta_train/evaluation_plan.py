@@ -100,7 +100,11 @@ def _baseline_jobs(plan: Plan) -> Iterable[jobs.Job]:
 
 def _shipped(plan: Plan, task: Any) -> tuple[dict[str, list[Row]], list[str]]:
   return baseline_results.read(
-    task, plan.baselines, num_steps=plan.num_steps, num_seeds=plan.num_seeds
+    task,
+    plan.baselines,
+    num_steps=plan.num_steps,
+    num_seeds=plan.num_seeds,
+    folder=baseline_results.FOLDER,
   )
 
 

@@ -223,11 +223,12 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       "Share of tasks solved within a factor of the fastest",
     )
   for sweep in files.sweeps:
+    scores = list(suite_tables.sweep_scores(sweep).values())
+    if not any(score and score.loss_ratio for each in scores for score in each):
+      continue  # Without Adam there is nothing to draw.
     yield Picture(
       f"sweep_{sweep.name}",
-      suite_plots.sweep_ratios(
-        sweep, list(suite_tables.sweep_scores(sweep).values())
-      ),
+      suite_plots.sweep_ratios(sweep, scores),
       "Interquartile means over tasks and seeds, with bootstrap intervals; "
       "the line at 1 is Adam, tuned at each setting.",
       f"Final-loss ratio by {sweep.name}",

@@ -9,7 +9,12 @@ import sys
 
 import pytest
 
-from meta_train import evaluate_main, report_main
+from meta_train import (
+  baseline_results,
+  evaluate_main,
+  make_baselines,
+  report_main,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -68,6 +73,7 @@ def test_other_optimizers_add_to_a_folder(folder, capsys):
   assert all(row in after for row in before) and len(after) == 12
 
 
+@pytest.mark.slow
 def test_shipped_weights_by_name_with_kernels(tmp_path):
   flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]
   assert _run(tmp_path, *flags) == 0
@@ -150,6 +156,66 @@ def test_report_says_what_it_wants(words, expected, capsys):
 def test_report_refuses_a_folder_of_something_else(tmp_path, capsys):
   assert report_main.main([str(tmp_path)]) == 2
   assert "holds no run" in capsys.readouterr().err
+
+
+def test_shipped_baselines_stand_beside_or_are_refused(
+  tmp_path, monkeypatch, capsys
+):
+  results = tmp_path / "results"
+  monkeypatch.setattr(baseline_results, "FOLDER", results)
+  flags = ["--task_suite=validation_small", "--tasks=griewank", "--steps=12"]
+  flags += ["--seeds=2"]
+  made = make_baselines.main([*flags, "--baselines=adam,sgd"])
+  assert made == 0 and (results / "griewank.jsonl.gz").exists()
+  flags = ["--tasks=griewank", f"--optimizer={OURS}"]
+  capsys.readouterr()
+  folder = tmp_path / "evaluation"
+  assert _run(folder, *flags, "--baselines=adam,sgd") == 0
+  said = capsys.readouterr()
+  assert "rates" not in said.err  # Nothing of a baseline was computed.
+  assert "decaying beats tuned adam on" in said.out and "speed-up" in said.out
+  optimizers = {row["optimizer"] for row in _rows(folder)}
+  assert optimizers == {"decaying", "adam", "sgd"}
+  assert "Missing or damaged" not in (folder / "report.html").read_text()
+
+  file = baseline_results.load(results / "griewank.jsonl.gz")
+  header = {**file.header, "definition": "another"}
+  baseline_results.write(
+    results / "griewank.jsonl.gz", file._replace(header=header)
+  )
+  folder = tmp_path / "again"
+  assert _run(folder, *flags, "--baselines=adam") == 0
+  assert (
+    "another definition and were refused"
+    in (folder / "report.html").read_text()
+  )
+  assert _run(folder, *flags, "--baselines=adam", "--compute_baselines") == 0
+  assert "griewank: adam, 14 rates" in capsys.readouterr().err
+  assert "refused" not in (folder / "report.html").read_text()
+  rows = [row for row in _rows(folder) if row["role"] == "envelope"]
+  assert [len(row["curve"]) for row in rows] == [24]
+
+
+def test_sweeps_are_rows_of_their_own(tmp_path, capsys):
+  flags = ["--tasks=softmax_wine", f"--optimizer={OURS}", "--baselines=none"]
+  assert _run(tmp_path, *flags, "--sweep=loss_scale,dtype,width") == 0
+  found = {
+    (row["setting"]["sweep"], row["setting"]["value"]): row
+    for row in _rows(tmp_path)
+    if row["seed"] == 0
+  }
+  assert len(found) == 5 + 2 + 1  # A linear model has no width.
+  text = (tmp_path / "evaluation.json").read_text()
+  assert "softmax_wine has no width to set to x8" in text
+  # Losses are those of the task as it was, and this Adam does not care.
+  plain = found["loss_scale", "1"]
+  for value in ("1e-03", "1e+03"):
+    scaled = found["loss_scale", value]
+    assert scaled["first_loss"] == pytest.approx(plain["first_loss"], rel=1e-4)
+    assert scaled["last_loss"] == pytest.approx(plain["last_loss"], rel=1e-2)
+  half = found["dtype", "bfloat16"]
+  assert half["first_loss"] == pytest.approx(plain["first_loss"], rel=0.05)
+  assert half["first_loss"] != plain["first_loss"]
 
 
 _SLOWLY = """
