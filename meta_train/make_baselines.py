@@ -159,8 +159,8 @@ def _run(config: MakeBaselinesConfig) -> None:
     )
   )
   described = environment.describe(seed=0, command=sys.argv)
-  kept = ("started", "platform", "cpu_count", "backend", "device_kind")
-  kept += ("versions", "git_revision")
+  kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
+  kept += ["versions", "git_revision"]
   make(
     task_choice.choose(
       config.task_suite, names=config.tasks, data_dir=config.data_dir

@@ -8,6 +8,7 @@ Names: `speed_ups`, `performance_profile`, `task_curves`, `sweep_ratios`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,8 @@ def performance_profile(found: Standings) -> Draw | None:
     quiet = 0
     for i, name in enumerate(found.optimizers):
       strong = name in found.candidates or name == REFERENCE
-      style, color = "--" if name == REFERENCE else "-", None
+      style: Any = "--" if name == REFERENCE else "-"
+      color = None
       if not strong:
         style = _QUIET[quiet % len(_QUIET)]
         color = _MUTED[quiet % len(_MUTED)]

@@ -46,7 +46,7 @@ class SuiteFiles(NamedTuple):
   found: Standings
   sweeps: list[Sweep]
   overhead: list[Row]
-  kernels: dict[str, Mapping[str, Any]]
+  kernels: Mapping[str, Mapping[str, Any]]
   problems: list[str]
 
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from meta_train.errors import UserError, closest
 from tasks import registry
 from tasks.fixed import FixedTask
+from tasks.width import scale_width
 from tasks.wrapped import WrappedTask
 
 
@@ -120,17 +121,26 @@ def _cast(tree: Any, dtype: Any) -> Any:
   )
 
 
+class Renamed(WrappedTask):
+  """A task under another name; final."""
+
+  def __init__(self, task: Any, name: str):
+    super().__init__(task)
+    self._name = name
+
+  @property
+  def name(self) -> str:
+    return self._name
+
+
 def _wider(factor: int) -> Callable[[Any], Any]:
   def change(task: Any) -> Any:
     if factor == 1:
       return task
-    options = _options(task)
-    wide = {
-      name: _times(options[name], factor)
-      for name in ("hidden", "width", "channels")
-      if options.get(name)
-    }
-    return _with_options(task, wide) if wide else None
+    try:
+      return Renamed(scale_width(task, factor), task.name)
+    except ValueError:
+      return None  # It has no width.
 
   return change
 
@@ -145,12 +155,6 @@ def _batch_size(factor: float) -> Callable[[Any], Any]:
     return _with_options(task, {"batch_size": round(size * factor)})
 
   return change
-
-
-def _times(value: Any, factor: int) -> Any:
-  if isinstance(value, tuple):
-    return tuple(_times(each, factor) for each in value)
-  return value * factor
 
 
 def _options(task: Any) -> dict[str, Any]:
