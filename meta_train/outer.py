@@ -268,10 +268,11 @@ class OuterLoop:
     if number and phase.start == outer_step:
       state = self._enter(state, number)
     visited = self._visits.at(outer_step)
-    batches = jax.device_put(
-      self._feed.take(outer_step, visited, self._visits.at(outer_step + 1)),
-      self._by_task,
+    batches = self._feed.take(
+      outer_step, visited, self._visits.at(outer_step + 1)
     )
+    if batches:
+      batches = jax.device_put(batches, self._by_task)
     tasks, rows = list(state.tasks), []
     for family in visited:
       tasks[family], row = self._estimate[family](
@@ -285,8 +286,8 @@ class OuterLoop:
       rows.append(row)
     with np.errstate(invalid="ignore", over="ignore"):
       joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
-    gradient = jax.device_put(joined.gradient, self._everywhere)
-    spread = self._apply(state._replace(tasks=()), gradient, phase.free)
+    # From the host straight into the program: `device_put` takes longer.
+    spread = self._apply(state._replace(tasks=()), joined.gradient, phase.free)
     skipped = not np.all(np.isfinite(joined.gradient))
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
       raise UserError(
