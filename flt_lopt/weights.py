@@ -12,6 +12,7 @@ Main names: `save`, `load`, `read_provenance`, `list_pretrained`,
 
 import dataclasses
 import difflib
+import math
 import os
 import pathlib
 import re
@@ -28,7 +29,9 @@ from flt_lopt.learned_optimizer import LearnedOptimizer
 _KIND = "weights"
 _VERSION = 1
 _MAX_BYTES = 256 * 2**20
-_MAX_SIZE = 2**16  # Of any whole number in a config: no file may fill memory.
+#: Of any whole number in a config. Sizes multiply, and a file that asks for
+#: large ones must neither fill the memory nor take minutes to be refused.
+_MAX_SIZE = 256
 _SUFFIX = ".safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PRETRAINED = pathlib.Path(__file__).resolve().parent / "pretrained"
@@ -54,9 +57,11 @@ def save(
       anything JSON can hold; None: unknown.
 
   Raises:
-    WeightsError: `theta` is not of the config's shapes, or not finite.
+    WeightsError: `theta` is not of the config's shapes, or not finite, or
+      the config has numbers too large to be loaded again.
     OSError: the file cannot be written; an existing one is untouched.
   """
+  _config(f"{path}, which is not written,", dataclasses.asdict(config))
   named = _named_arrays.flatten(theta)
   _check_theta(f"theta, to be saved as {path},", config, named)
   description = {
@@ -134,6 +139,8 @@ def _read(
     raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
   except _tensor_file.TensorFileError as error:
     raise WeightsError(f"{error}; get the file again") from error
+  except ValueError as error:  # A null character, for one.
+    raise WeightsError(f"{str(path)!r} is no path of a file") from error
   feature_set = file.description.get("feature_set")
   if feature_set != FEATURE_SET:
     raise WeightsError(
@@ -149,7 +156,12 @@ def _find(path_or_name: str | os.PathLike[str]) -> pathlib.Path:
   separators = {os.sep, os.altsep or os.sep}
   is_path = not isinstance(path_or_name, str) or text.endswith(_SUFFIX)
   if is_path or any(separator in text for separator in separators):
-    return pathlib.Path(text).expanduser()
+    try:
+      return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+      raise WeightsError(
+        f"{text} names the home of a user who has none here"
+      ) from error
   known = list_pretrained()
   if text in known and _NAME.fullmatch(text):
     return _PRETRAINED / f"{text}{_SUFFIX}"
@@ -162,7 +174,7 @@ def _find(path_or_name: str | os.PathLike[str]) -> pathlib.Path:
   )
 
 
-def _config(path: pathlib.Path, stored: Any) -> OptimizerConfig:
+def _config(path: pathlib.Path | str, stored: Any) -> OptimizerConfig:
   try:
     if not isinstance(stored, dict):
       raise TypeError("it is no JSON object")
@@ -175,11 +187,13 @@ def _config(path: pathlib.Path, stored: Any) -> OptimizerConfig:
 
 
 def _plain(value: Any) -> Any:
-  """Checks a size and turns JSON's lists into the tuples of a config."""
+  """Checks a number and turns JSON's lists into the tuples of a config."""
   if isinstance(value, list):
     return tuple(_plain(item) for item in value)
   if isinstance(value, int) and abs(value) > _MAX_SIZE:
     raise ValueError(f"the number {value} is larger than {_MAX_SIZE}")
+  if isinstance(value, float) and not math.isfinite(value):
+    raise ValueError(f"the number {value} is not finite")
   return value
 
 

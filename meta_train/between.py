@@ -4,7 +4,7 @@ In every process the tasks of a run, and the rows that its devices reduce them
 to, lie along the first axis; of the whole run they lie there by rank. All
 processes have equally many, so that bytes alone say what is what.
 
-Main names: `all_gather_rows`, `collect`, `hand_out`.
+Main names: `all_gather_rows`, `broadcast`, `collect`, `hand_out`.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,32 @@ def all_gather_rows(group: Group, rows: chex.ArrayTree) -> chex.ArrayTree:
   leaves, structure = jax.tree.flatten(rows)
   parts = group.all_gather(_pack(leaves))
   return jax.tree.unflatten(structure, _join(parts, leaves))
+
+
+def broadcast(
+  group: Group, tree: chex.ArrayTree, template: chex.ArrayTree
+) -> chex.ArrayTree:
+  """Returns process 0's arrays on every process.
+
+  Args:
+    group: the processes.
+    tree: arrays, on process 0.
+    template: shapes and dtypes of them, on every process.
+  """
+  if group.size == 1:
+    return tree
+  named = _named_arrays.flatten(jax.tree.map(_nothing, template))
+  leaves = list(named.arrays.values())
+  parts: Sequence[bytes] = ()
+  if group.rank == 0:
+    arrays = _named_arrays.flatten(tree).arrays.values()
+    parts = [_pack(list(arrays))] * group.size
+  data, start, received = group.scatter(parts), 0, []
+  for leaf in leaves:
+    flat = np.frombuffer(data, leaf.dtype, leaf.size, start)
+    received.append(flat.reshape(leaf.shape))
+    start += leaf.nbytes
+  return _restore(template, named, received)
 
 
 def collect(
@@ -80,11 +106,11 @@ def hand_out(
   return _restore(ours, named, _join([data], list(named.arrays.values())))
 
 
-def _nothing(like: jax.ShapeDtypeStruct) -> jax.Array:
+def _nothing(like) -> jax.Array | np.ndarray:
   """Returns an array of this shape and dtype, which may be that of keys."""
   if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
     return jax.random.split(jax.random.key(0), like.shape)
-  return jnp.zeros(like.shape, like.dtype)
+  return np.zeros(like.shape, like.dtype)
 
 
 def _restore(template, named, leaves) -> chex.ArrayTree:

@@ -1,9 +1,9 @@
 """Checkpoints: the whole state of a run in one file, written atomically.
 
 A checkpoint is a safetensors file with a checksum; typed PRNG keys are part
-of it, and every array comes back bit for bit. The newest few are kept. If the
-newest is damaged the one before it is used, and what cannot be used is never
-overwritten.
+of it, and every array comes back bit for bit. The newest few are kept, and the
+best one if the run says which. If the newest is damaged the one before it is
+used, and what cannot be used is never overwritten.
 
 Main names: `CheckpointStore`.
 """
@@ -37,6 +37,7 @@ class CheckpointStore:
     self.folder = folder
     self._keep = keep
     self._owner = owner
+    self._damaged: list[tuple[pathlib.Path, str]] = []
 
   def steps(self) -> list[int]:
     """Returns the outer steps of the checkpoints, oldest first."""
@@ -49,12 +50,15 @@ class CheckpointStore:
     """Returns the file of a checkpoint."""
     return self.folder / f"step-{outer_step:08d}.safetensors"
 
-  def save(self, outer_step: int, state: chex.ArrayTree) -> pathlib.Path:
+  def save(
+    self, outer_step: int, state: chex.ArrayTree, *, best: int | None = None
+  ) -> pathlib.Path:
     """Writes a checkpoint and deletes the oldest ones.
 
     Args:
       outer_step: outer steps done.
       state: arrays, typed keys and Python numbers, nested in any way.
+      best: outer steps of the checkpoint that is kept however old it is.
 
     Returns:
       The file.
@@ -85,7 +89,8 @@ class CheckpointStore:
         "room, then start the same command again"
       ) from error
     for old in self.steps()[: -self._keep]:
-      self.path(old).unlink(missing_ok=True)
+      if old != best:
+        self.path(old).unlink(missing_ok=True)
     return path
 
   def restore(
@@ -101,10 +106,12 @@ class CheckpointStore:
 
     Raises:
       UserError: there are checkpoints and all are damaged, or the newest
-        whole one belongs to another run or another architecture. The files
-        are left as they are.
+        whole one belongs to another run or another architecture.
+
+    The files are left as they are; whoever goes on from what is returned
+    calls `set_aside` first.
     """
-    damaged: list[tuple[pathlib.Path, str]] = []
+    damaged = self._damaged = []
     for outer_step in reversed(self.steps()):
       path = self.path(outer_step)
       try:
@@ -112,9 +119,7 @@ class CheckpointStore:
       except (_tensor_file.TensorFileError, OSError) as error:
         damaged.append((path, str(error)))
         continue
-      state = self._unpack(path, outer_step, file, template)
-      self._set_aside(damaged, path)
-      return outer_step, state
+      return outer_step, self._unpack(path, outer_step, file, template)
     if damaged:
       raise UserError(
         f"no checkpoint in {self.folder} can be used: "
@@ -122,6 +127,22 @@ class CheckpointStore:
         "or name another --run_dir to begin anew"
       )
     return None
+
+  def set_aside(self) -> None:
+    """Renames the files that `restore` found damaged, and says so.
+
+    Otherwise the next `save` would keep them for new.
+    """
+    for path, text in self._damaged:
+      aside = path.with_name(path.name + ".damaged")
+      path.rename(aside)
+      logging.warning(
+        "%s; it is kept as %s, and the run continues from the checkpoint "
+        "before it",
+        text,
+        aside.name,
+      )
+    self._damaged = []
 
   def _unpack(
     self,
@@ -147,17 +168,3 @@ class CheckpointStore:
         f"the checkpoint {path} is of another architecture ({error}); "
         "restore the run's own, or name another --run_dir"
       ) from None
-
-  def _set_aside(
-    self, damaged: list[tuple[pathlib.Path, str]], used: pathlib.Path
-  ) -> None:
-    """Renames damaged files, or the next `save` would keep them for new."""
-    for path, text in damaged:
-      aside = path.with_name(path.name + ".damaged")
-      path.rename(aside)
-      logging.warning(
-        "%s; it is kept as %s, and the run continues from %s",
-        text,
-        aside.name,
-        used.name,
-      )

@@ -15,7 +15,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from meta_train.errors import UserError
+from meta_train.errors import UserError, closest
+
+RESULTS = ("average", "best")
 
 
 def _option(
@@ -84,6 +86,11 @@ class MetaTrainConfig:
     "augmentations of the training families by name, separated by commas, the "
     "first innermost (tasks.augment.AUGMENTATIONS); empty: none",
   )
+  families: str = _option(
+    "",
+    "which of the suite's training families to meta-train on, by name, "
+    "separated by commas; empty: all of them",
+  )
   data_dir: str = _option(
     "",
     "folder of published data sets (MNIST, CIFAR-10, ...) for suites that use "
@@ -116,6 +123,13 @@ class MetaTrainConfig:
     "tasks trained at once, each by --num_pairs antithetic pairs",
     unit="tasks per family",
     low=1,
+  )
+  families_per_step: int = _option(
+    0,
+    "families that an outer step trains on, at most; all are visited equally "
+    "often, in random order; 0: all in every step",
+    unit="families",
+    low=0,
   )
   truncation: int = _option(
     50, "length of an unroll between two outer steps", unit="inner steps", low=1
@@ -237,8 +251,28 @@ class MetaTrainConfig:
   outer_learning_rate: float = _option(
     3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
   )
+  outer_warmup: int = _option(
+    0,
+    "over how many outer steps that rate rises from zero, at the start of each "
+    "phase",
+    unit="outer steps",
+    low=0,
+  )
+  outer_decay: int = _option(
+    0,
+    "outer step of each phase by which that rate has fallen to 5 %, along a "
+    "half cosine; 0: it does not fall",
+    unit="outer steps",
+    low=0,
+  )
   outer_gradient_clip: float = _option(
     1.0, "largest global norm of the meta-gradient", above=0
+  )
+  phases: str = _option(
+    "",
+    "which parts of theta learn when, the others being frozen: "
+    "memory+direction+step:3000,controller is 3000 outer steps for three "
+    "parts, then the controller to the end; empty: all parts, always",
   )
 
   theta_average: float = _option(
@@ -247,6 +281,28 @@ class MetaTrainConfig:
     "0: the last theta",
     low=0.0,
     below=1.0,
+  )
+  validate_every: int = _option(
+    0,
+    "distance between scores on the suite's validation tasks, see "
+    "--validation_steps; 0: never",
+    unit="outer steps",
+    low=0,
+    may_change=True,
+  )
+  validation_steps: int = _option(
+    500,
+    "length of an inner training run in the validation; the score is the mean "
+    "over tasks of the log of the loss at its end, less that of the untrained "
+    "optimizer",
+    unit="inner steps",
+    low=1,
+  )
+  result: str = _option(
+    "average",
+    "which theta is the result: average (the running average at the end), or "
+    "best (the running average when its validation score was lowest)",
+    may_change=True,
   )
 
   memory: str = _option(
@@ -288,7 +344,11 @@ class MetaTrainConfig:
     may_change=True,
   )
   keep_checkpoints: int = _option(
-    2, "newest checkpoints that are kept", unit="files", low=1, may_change=True
+    2,
+    "newest checkpoints that are kept, beside the one of the best validation",
+    unit="files",
+    low=1,
+    may_change=True,
   )
   log_every: int = _option(
     10,
@@ -302,11 +362,40 @@ class MetaTrainConfig:
     "write the rows of metrics.jsonl for TensorBoard too, to the run's folder",
     may_change=True,
   )
+  report_every: float = _option(
+    120.0,
+    "least time between two versions of report.html during the run; 0: only "
+    "at its end",
+    unit="seconds",
+    low=0.0,
+    may_change=True,
+  )
   num_devices: int = _option(
     0,
-    "XLA devices to share the tasks among; 0: on a CPU one per core, else all",
+    "XLA devices of a process to share its tasks among; 0: on a CPU one per "
+    "core, else all",
     unit="devices",
     low=0,
+  )
+  num_processes: int = _option(
+    0,
+    "processes that share the tasks, each started with this same command; 0: "
+    "as many as jax detects on a cluster, else one; 1: only this one",
+    unit="processes",
+    low=0,
+    may_change=True,
+  )
+  process_id: int = _option(
+    -1,
+    "number of this process, from 0, which alone writes files; -1: as jax "
+    "detects",
+    low=-1,
+    may_change=True,
+  )
+  coordinator_address: str = _option(
+    "",
+    "host:port of process 0, the same for all; empty: as jax detects",
+    may_change=True,
   )
   compilation_cache_dir: str = _option(
     "",
@@ -335,6 +424,20 @@ class MetaTrainConfig:
         f"--truncation={self.truncation} is longer than the shortest inner "
         f"run, --min_horizon={self.min_horizon}; use at most "
         f"{self.min_horizon}"
+      )
+    if self.outer_decay and self.outer_decay <= self.outer_warmup:
+      raise UserError(
+        f"--outer_decay={self.outer_decay} must be later than "
+        f"--outer_warmup={self.outer_warmup}; raise the one or lower the other"
+      )
+    if self.result not in RESULTS:
+      raise UserError(
+        f"--result={self.result} is unknown{closest(self.result, RESULTS)} "
+        f"(there are: {', '.join(RESULTS)})"
+      )
+    if self.result == "best" and not self.validate_every:
+      raise UserError(
+        "--result=best needs validation; give --validate_every, such as 100"
       )
     if self.noise_period % self.truncation:
       periods = self.noise_period // self.truncation

@@ -1,6 +1,6 @@
 """What a run ran on, for its environment.json.
 
-Main names: `describe`.
+Main names: `describe`, `versions_of_numbers`.
 """
 
 import datetime
@@ -49,6 +49,11 @@ def describe(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
     },
     "git_revision": _git_revision(),
   }
+
+
+def versions_of_numbers() -> dict[str, str | None]:
+  """Returns the versions of the packages that shape every number."""
+  return {name: _version(name) for name in ("jax", "jaxlib")}
 
 
 def _version(package: str) -> str | None:

@@ -5,19 +5,18 @@ becomes one row in `evaluation.jsonl`, from which all tables and pictures are
 made. Rows that are already there, from the same weights, task, steps and
 seeds, are not computed again.
 
-Names: `evaluate_run`, `evaluate`, `baseline_candidate`, `learned_candidate`,
-`write_kernels`, `Candidate`.
+`python -m meta_train.evaluate --help` is the program of `evaluate_main`;
+`python -m meta_train` calls `evaluate_run` at the end of a run.
+
+Names: `evaluate`, `evaluate_run`, `candidate_job`, `write_kernels`.
 """
 
-import dataclasses
 import functools
-import hashlib
-import itertools
-import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,178 +25,176 @@ import optax
 from jaxtyping import Array, Key, PyTree
 
 from meta_train import baselines as baselines_lib
+from meta_train import jobs, run_rows
+from meta_train.candidates import (
+  Candidate,
+  baseline_candidate,
+  learned_candidate,
+)
 from meta_train.curves import Curves, training_curves
-from meta_train.rows import Row, read_rows, write_json, write_rows
+from meta_train.definition import definition, digest
+from meta_train.rows import Row, write_json
 
 FILE_NAME = "evaluation.jsonl"
 KERNELS = "kernels.json"
-FORMAT = 1
-# Curves are averaged over consecutive steps down to at most so many points.
-MAX_CURVE_POINTS = 200
 # Keeps the keys of evaluation apart from those of meta-training.
 _STREAM = 0x0E7A1
+#: Learning rates of Adam at the end of a run of meta-training.
+QUICK_RATES = baselines_lib.half_decades(-4, 7)
 
 
-class Variant(NamedTuple):
-  """What the rows say about one slice of a candidate's `hyper`.
-
-  Attributes:
-    optimizer: name in tables and pictures.
-    role: "learned", "untrained" or "baseline".
-    learning_rate: that of a baseline's grid; `None` where nothing is tuned.
-  """
-
-  optimizer: str
-  role: str
-  learning_rate: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-  """Optimizers that are one program, apart from arrays.
-
-  Attributes:
-    name: name of the group in progress messages.
-    variants: one for each slice of `hyper`.
-    make_tx: (slice of `hyper`, num_steps) -> optax transformation.
-    hyper: pytree of arrays with leading axis `variants`.
-    fingerprint: changes whenever the optimizers do.
-  """
-
-  name: str
-  variants: tuple[Variant, ...]
-  make_tx: Callable[[PyTree, int], optax.GradientTransformation]
-  hyper: PyTree
-  fingerprint: str
-
-
-def _digest(*parts: Any) -> str:
-  text = json.dumps(parts, sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _tree_digest(tree: PyTree) -> str:
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    leaf = np.asarray(leaf)
-    digest.update(
-      f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode()
-    )
-    digest.update(leaf.tobytes())
-  return digest.hexdigest()[:16]
-
-
-def baseline_candidate(baseline: baselines_lib.Baseline) -> Candidate:
-  """Makes the whole grid of a baseline one candidate.
-
-  Args:
-    baseline: the baseline; see `meta_train.baselines`.
-
-  Returns:
-    A candidate with one variant per learning rate.
-  """
-  return Candidate(
-    name=baseline.name,
-    variants=tuple(
-      Variant(baseline.name, "baseline", rate) for rate in baseline.rates
-    ),
-    make_tx=baseline.factory,
-    hyper=jnp.asarray(baseline.rates, jnp.float32),
-    fingerprint=_digest(baseline.name, baseline.description, optax.__version__),
-  )
-
-
-def learned_candidate(
-  optimizer: Any,
-  theta: PyTree,
-  *,
-  untrained: PyTree | None = None,
-  name: str = "flt",
-) -> Candidate:
-  """Makes a learned optimizer, and its untrained self, one candidate.
-
-  Args:
-    optimizer: has `transform(theta, num_steps=...)`, an optax
-      transformation, and optionally `config`.
-    theta: meta-trained parameters.
-    untrained: meta-parameters at initialisation, of the same structure;
-      `None`: not evaluated.
-    name: name of the meta-trained optimizer in rows.
-
-  Returns:
-    A candidate with one or two variants.
-  """
-  variants, thetas = [Variant(name, "learned")], [theta]
-  if untrained is not None:
-    variants.append(Variant(f"{name}, untrained", "untrained"))
-    thetas.append(untrained)
-  return Candidate(
-    name=name,
-    variants=tuple(variants),
-    make_tx=lambda theta, num_steps: optimizer.transform(
-      theta, num_steps=num_steps
-    ),
-    hyper=jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas),
-    fingerprint=_digest(
-      repr(getattr(optimizer, "config", optimizer.__class__)),
-      [_tree_digest(theta) for theta in thetas],
-    ),
-  )
-
-
-def seed_keys(seed: int, num_seeds: int) -> Key[Array, "seeds"]:
+def seed_keys(seed: int, num_seeds: int | Sequence[int]) -> Key[Array, "seeds"]:
   """Returns the keys of runs; key i does not depend on how many there are.
 
   Args:
     seed: seed of the evaluation.
-    num_seeds: number of runs.
+    num_seeds: number of runs, which are 0, 1, ...; or the runs' own numbers.
 
   Returns:
     One typed key per run.
   """
+  numbers = range(num_seeds) if isinstance(num_seeds, int) else num_seeds
   base = jax.random.fold_in(jax.random.key(seed), _STREAM)
-  return jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.arange(num_seeds))
+  return jax.vmap(lambda i: jax.random.fold_in(base, i))(
+    jnp.asarray(list(numbers))
+  )
 
 
-def _thin(curve: np.ndarray) -> tuple[list[float], int]:
-  """Averages a curve over blocks of steps; also returns the block's size."""
-  every = -(-len(curve) // MAX_CURVE_POINTS)
-  points = [
-    float(curve[i : i + every].mean()) for i in range(0, len(curve), every)
-  ]
-  return [float(f"{point:.5g}") for point in points], every
+def run_curves(
+  task: Any,
+  candidate: Candidate,
+  *,
+  num_steps: int,
+  seeds: Sequence[int],
+  seed: int = 0,
+  told_steps: int | None = None,
+  loss_scale: float = 1.0,
+  **options: Any,
+) -> Curves:
+  """Trains with all variants of a candidate.
+
+  Args:
+    task: an inner task.
+    candidate: the optimizers.
+    num_steps: inner steps of a run.
+    seeds: numbers of the runs.
+    seed: seed of the evaluation.
+    told_steps: what the optimizer is told that `num_steps` is; `None`: the
+      truth.
+    loss_scale: a factor in the task's losses, which is taken out of them.
+    **options: passed to `training_curves`.
+  """
+  told = num_steps if told_steps is None else told_steps
+  curves = training_curves(
+    task,
+    functools.partial(_make_tx, candidate, told),
+    candidate.hyper,
+    seed_keys(seed, seeds),
+    num_steps=num_steps,
+    eval_params=candidate.eval_params,
+    **options,
+  )
+  return curves if loss_scale == 1.0 else _unscaled(curves, loss_scale)
 
 
-def _rows(common: Row, variants: Sequence[Variant], curves: Curves):
-  """Yields one row per run."""
-  losses, diverged = np.asarray(curves.losses), np.asarray(curves.diverged)
-  final = jax.tree.map(np.asarray, curves.final)
-  num_variants, num_seeds = diverged.shape
-  for i, j in itertools.product(range(num_variants), range(num_seeds)):
-    broken = ~np.isfinite(losses[i, j])
-    curve, every = _thin(losses[i, j])
-    yield {
-      **common,
-      **variants[i]._asdict(),
-      "seed": j,
-      "final": {
-        split: {
-          measure: float(values[i, j]) for measure, values in measures.items()
-        }
-        for split, measures in final.items()
-      },
-      "diverged": bool(diverged[i, j]),
-      "diverged_at": int(broken.argmax()) if broken.any() else None,
-      "curve_every": every,
-      "curve": curve,
-    }
+def _unscaled(curves: Curves, scale: float) -> Curves:
+  final = {
+    split: {**measures, "loss": measures["loss"] / scale}
+    for split, measures in curves.final.items()
+  }
+  beyond = None if curves.beyond is None else curves.beyond / scale
+  return curves._replace(
+    losses=curves.losses / scale, final=final, beyond=beyond
+  )
 
 
-def _task_identity(task: Any) -> tuple:
-  return (
-    task.name,
-    getattr(task, "architecture", ""),
-    sorted(map(str, getattr(task, "data_ids", ()))),
+def _make_tx(candidate, num_steps, hyper):
+  return candidate.make_tx(hyper, num_steps)
+
+
+def common_fields(
+  task: Any,
+  candidate: Candidate,
+  num_steps: int,
+  setting: dict[str, Any] | None = None,
+) -> Row:
+  """Returns the fields that all rows of a group share.
+
+  Args:
+    task: the task.
+    candidate: the optimizer.
+    num_steps: inner steps of a run.
+    setting: what a sweep changed: `{"sweep": name, "value": value}`.
+  """
+  return {
+    "format": run_rows.FORMAT,
+    "task": task.name,
+    "definition": definition(task),
+    "num_steps": num_steps,
+    "setting": setting,
+    **run_rows.cost(task, candidate, num_steps),
+  }
+
+
+def group_name(task: Any, candidate: Candidate, *details: Any) -> str:
+  """Returns a name that changes with whatever changes a group's rows.
+
+  Args:
+    task: the task.
+    candidate: the optimizer.
+    *details: all settings of the computation.
+  """
+  return digest(
+    run_rows.FORMAT,
+    definition(task),
+    candidate.fingerprint,
+    candidate.variants,
+    details,
+    [jax.__version__, optax.__version__, jax.default_backend()],
+  )
+
+
+def candidate_job(
+  task: Any,
+  candidate: Candidate,
+  *,
+  num_steps: int,
+  seeds: Sequence[int],
+  setting: dict[str, Any] | None = None,
+  **options: Any,
+) -> jobs.Job:
+  """Makes the job of training a task with all variants of a candidate.
+
+  Args:
+    task: an inner task.
+    candidate: the optimizers.
+    num_steps: inner steps of a run.
+    seeds: numbers of the runs.
+    setting: see `common_fields`.
+    **options: passed to `run_curves`.
+  """
+
+  def run(devices: jobs.Devices) -> list[Row]:
+    curves = run_curves(
+      task,
+      candidate,
+      num_steps=num_steps,
+      seeds=seeds,
+      devices=devices,
+      **options,
+    )
+    common = common_fields(task, candidate, num_steps, setting)
+    return list(run_rows.curve_rows(common, candidate.variants, seeds, curves))
+
+  where = f", {setting['sweep']} {setting['value']}" if setting else ""
+  return jobs.Job(
+    group=group_name(
+      task, candidate, [num_steps, list(seeds), setting], options
+    ),
+    what=f"{task.name}: {candidate.name}{where}, "
+    f"{len(candidate.variants)} variants x {len(seeds)} seeds x {num_steps} "
+    "steps",
+    run=run,
   )
 
 
@@ -208,7 +205,6 @@ def evaluate(
   *,
   num_steps: int,
   num_seeds: int = 16,
-  seed: int = 0,
   on_group: Callable[[str], None] = lambda message: None,
   **options: Any,
 ) -> list[Row]:
@@ -216,72 +212,32 @@ def evaluate(
 
   Args:
     tasks: inner tasks; see `tasks.base.Task`.
-    candidates: optimizers; see `baseline_candidate`, `learned_candidate`.
+    candidates: optimizers; see `meta_train.candidates`.
     path: file of rows. Rows in it from the same computation are kept, all
       others are dropped; it is replaced after each group of runs.
     num_steps: inner steps of a run.
     num_seeds: runs per task and variant.
-    seed: seed of the evaluation; it fixes parameters and batches of all
-      runs, for every optimizer alike.
     on_group: called with a line of text before each group is computed.
-    **options: passed to `training_curves`.
+    **options: passed to `run_curves`.
 
   Returns:
     The rows that are now in the file.
   """
-  path = pathlib.Path(path)
-  old: Mapping[str, list[Row]] = {}
-  if path.exists():
-    old = _by_group(read_rows(path, required=("group", "seed")).rows)
-  rows: list[Row] = []
-  keys = seed_keys(seed, num_seeds)
-  for task, candidate in itertools.product(tasks, candidates):
-    group = _digest(
-      FORMAT,
-      _task_identity(task),
-      candidate.fingerprint,
-      candidate.variants,
-      [num_steps, num_seeds, seed],
-      options,
-      [jax.__version__, jax.default_backend()],
-    )
-    kept = old.get(group, [])
-    if len(kept) == len(candidate.variants) * num_seeds:
-      rows += kept
-      continue
-    on_group(
-      f"{task.name}: {candidate.name}, {len(candidate.variants)} "
-      f"variants x {num_seeds} seeds x {num_steps} steps"
-    )
-    curves = training_curves(
-      task,
-      functools.partial(_make_tx, candidate, num_steps),
-      candidate.hyper,
-      keys,
-      num_steps=num_steps,
-      **options,
-    )
-    common = {
-      "format": FORMAT,
-      "group": group,
-      "task": task.name,
-      "num_steps": num_steps,
-    }
-    rows += _rows(common, candidate.variants, curves)
-    write_rows(path, rows)
-  write_rows(path, rows)
-  return rows
-
-
-def _make_tx(candidate, num_steps, hyper):
-  return candidate.make_tx(hyper, num_steps)
-
-
-def _by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
-  groups: dict[str, list[Row]] = {}
-  for row in rows:
-    groups.setdefault(row["group"], []).append(row)
-  return groups
+  return jobs.run_jobs(
+    [
+      candidate_job(
+        task,
+        candidate,
+        num_steps=num_steps,
+        seeds=range(num_seeds),
+        **options,
+      )
+      for task in tasks
+      for candidate in candidates
+    ],
+    path,
+    on_job=on_group,
+  )
 
 
 def write_kernels(
@@ -326,10 +282,11 @@ def evaluate_run(
   *,
   num_steps: int,
   num_seeds: int = 16,
-  baselines: Sequence[str] = ("adam",),
   **options: Any,
 ) -> list[Row]:
   """Evaluates what a run has learned; writes the rows and the kernels.
+
+  It is compared with Adam at seven constant learning rates.
 
   Args:
     run_dir: the run's folder.
@@ -340,20 +297,19 @@ def evaluate_run(
     untrained: meta-parameters at initialisation.
     num_steps: inner steps of an evaluation run.
     num_seeds: paired runs per task and optimizer.
-    baselines: names of the baselines, tuned over their stated grids.
     **options: passed to `evaluate`.
 
   Returns:
     The rows in `evaluation.jsonl`.
   """
   run_dir = pathlib.Path(run_dir)
-  candidates = [
-    learned_candidate(optimizer, theta, untrained=untrained),
-    *(baseline_candidate(baselines_lib.get_baseline(b)) for b in baselines),
-  ]
+  adam = baselines_lib.get_baseline("adam", rates=QUICK_RATES)
   rows = evaluate(
     tasks,
-    candidates,
+    [
+      learned_candidate(optimizer, theta, untrained=untrained),
+      baseline_candidate(adam),
+    ],
     run_dir / FILE_NAME,
     num_steps=num_steps,
     num_seeds=num_seeds,
@@ -361,3 +317,9 @@ def evaluate_run(
   )
   write_kernels(run_dir / KERNELS, optimizer, theta, untrained)
   return rows
+
+
+if __name__ == "__main__":
+  from meta_train import evaluate_main
+
+  sys.exit(evaluate_main.main())

@@ -43,7 +43,7 @@ def draw_length(
     high: longest, in inner steps.
     curriculum: outer steps until the longest is `high`; 0: from the start.
   """
-  first, last = math.log(low), math.log(high)
+  first, last = math.log(low), jnp.float32(math.log(high))
   if curriculum:
     share = jnp.minimum(jnp.asarray(outer_step, jnp.float32) / curriculum, 1.0)
     last = first + (last - first) * share

@@ -4,12 +4,16 @@ Main names: `run`, `train`.
 """
 
 import collections
+import contextlib
+import io
 import pathlib
 import shlex
+import signal
 import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -17,86 +21,158 @@ import flt_lopt
 from meta_train import (
   environment,
   evaluate,
+  meter,
   report,
   run_folder,
+  saved,
+  signals,
+  spectrum,
   tensorboard,
   training,
 )
 from meta_train.config import MetaTrainConfig, options
-from meta_train.outer import OuterState, StepMetrics
+from meta_train.live_report import LiveReport
+from meta_train.processes import Group
 from meta_train.progress import Progress
 from meta_train.run_folder import WEIGHTS
+from meta_train.saved import Best, Saved
+from meta_train.validation import Validation
 
 
-def run(config: MetaTrainConfig) -> None:
+def run(config: MetaTrainConfig, group: Group | None = None) -> None:
   """Does what the settings say, continuing where an earlier start stopped.
 
   Args:
     config: the settings. The result is in `config.folder`.
+    group: the processes of the run; None: only this one. The first of them
+      alone writes files and evaluates.
 
   Raises:
     UserError: for anything the user can mend; files are left as they were.
+    Stopped: the program was asked to end; all is saved.
   """
+  group = group or Group()
+  group.agree(run_folder.fixed_part(config))
   problems = training.load_problems(config)
-  parts = training.build(config, problems.train)
-  with run_folder.open_run(config, command=sys.argv) as folder:
-    _say(
-      f"meta-training on {_names(problems.train)}: {config.outer_steps} outer "
-      f"steps of {parts.inner_steps} inner steps; {folder.path}"
-    )
-    state = train(parts, config, folder)
-    theta = parts.unravel(state.average)
+  parts = training.build(config, problems.train, group)
+  if group.rank:
+    train(parts, config, problems, None)
+    group.scatter(())  # Until the first process has done the rest.
+    return
+  used = {"devices": parts.loop.num_devices * group.size}
+  with run_folder.open_run(config, command=sys.argv, used=used) as folder:
+    state = train(parts, config, problems, folder)
+    theta = parts.unravel(_result(config, state))
     flt_lopt.save(
       folder.path / WEIGHTS,
       parts.lopt.config,
       theta,
-      _provenance(config, problems),
+      _provenance(config, problems, state.best),
     )
     if config.evaluate:
       _evaluate(config, parts, problems, theta, folder.path)
+    elif config.report_every:
+      report.write_report(folder.path)
+  group.scatter([b""] * group.size)
   _finish(config)
 
 
 def train(
-  parts: training.Parts, config: MetaTrainConfig, folder: run_folder.RunFolder
-) -> OuterState:
+  parts: training.Parts,
+  config: MetaTrainConfig,
+  problems: training.Problems,
+  folder: run_folder.RunFolder | None,
+) -> Saved:
   """Takes outer steps until `config.outer_steps`, from the last checkpoint.
 
   Args:
     parts: the parts of the run.
     config: the settings.
-    folder: the open run folder; rows and checkpoints go there.
+    problems: the task families and validation tasks.
+    folder: the open run folder, where rows and checkpoints go; None in all
+      processes but the first.
 
   Returns:
     The state after the last outer step.
+
+  Raises:
+    Stopped: SIGINT or SIGTERM came; the state was saved.
   """
-  start, _ = ravel_pytree(parts.theta)
-  outer_step, state = folder.restore(parts.loop.init(start))
-  state = parts.loop.place(state)
-  pending: list[StepMetrics] = []
+  group, loop = parts.loop.group, parts.loop
+  validate = Validation(
+    problems.validation,
+    parts.lopt,
+    parts.unravel,
+    num_steps=config.validation_steps,
+  )
+  state, template = saved.start(parts, folder, len(validate.names))
+  outer_step = int(state.outer.outer_step)
+  remaining = config.outer_steps - outer_step
+  if folder is not None:
+    _say(
+      f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
+      f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
+    )
+  if remaining > 0:
+    loop.compile(state.outer, remaining)
   recent: collections.deque[float] = collections.deque(maxlen=50)
   since_s = time.monotonic()
-  with (
-    Progress(
-      total=config.outer_steps, done=outer_step, inner_steps=parts.inner_steps
-    ) as progress,
-    tensorboard.open_writer(folder.path, wanted=config.tensorboard) as write,
-  ):
+  with contextlib.ExitStack() as stack:
+    progress = stack.enter_context(
+      Progress(
+        total=config.outer_steps,
+        done=outer_step,
+        inner_steps=parts.inner_steps,
+        stream=None if folder is not None else io.StringIO(),
+      )
+    )
+    write = stack.enter_context(
+      tensorboard.open_writer(
+        folder.path if folder else pathlib.Path(),
+        wanted=config.tensorboard and folder is not None,
+      )
+    )
+    live = LiveReport(
+      folder.path if folder else pathlib.Path(),
+      every_s=config.report_every if folder else 0.0,
+      write=report.write_report,
+    )
+    asked = stack.enter_context(signals.noted())
     while outer_step < config.outer_steps:
-      state, metrics = parts.loop.step(state)
+      outer, metrics = loop.step(state.outer)
+      state = state._replace(outer=outer, meter=meter.add(state.meter, metrics))
       outer_step += 1
-      pending.append(metrics)
       last = outer_step == config.outer_steps
+      # All processes stop at the same step, whichever was asked.
+      stopping = group.any(asked.number != 0)
       if outer_step % config.log_every == 0 or last:
         now_s = time.monotonic()
-        row = _row(outer_step, parts.inner_steps, pending, now_s - since_s)
-        folder.metrics.append(**row)
-        write(row)
-        pending, since_s = [], now_s
-      if outer_step % config.checkpoint_every == 0 or last:
-        folder.save(outer_step, state)
+        if folder is not None:
+          row = _row(outer_step, state, parts, now_s - since_s)
+          folder.append(row)
+          write(row)
+        state = state._replace(meter=meter.empty(len(parts.names)))
+        since_s = now_s
+      validated = bool(config.validate_every and validate.names) and (
+        outer_step % config.validate_every == 0 or last
+      )
+      if validated:
+        state = _validate(validate, parts, state, folder)
+      if (
+        outer_step % config.checkpoint_every == 0
+        or validated
+        or stopping
+        or last
+      ):
+        _save(parts, state, template, folder)
       recent.append(metrics.meta_loss)
       progress.update(outer_step, meta_loss=np.mean(recent))
+      live.update()
+      if stopping and not last:
+        raise signals.Stopped(
+          asked.number or signal.SIGTERM,
+          f"outer step {outer_step} is saved; continue with: {_again()}",
+        )
   if recent and metrics.diverged_fraction == 1.0:
     _say(
       "warning: at the end every inner run had diverged, so the optimizer has "
@@ -106,33 +182,93 @@ def train(
 
 
 def _row(
-  outer_step: int, inner_steps: int, metrics: list[StepMetrics], wall_s: float
+  outer_step: int, state: Saved, parts: training.Parts, wall_s: float
 ) -> dict[str, Any]:
   """Returns the row of the outer steps since the last one, their means."""
-  means = {
-    name: float(np.mean([getattr(m, name) for m in metrics]))
-    for name in StepMetrics._fields
-    if not name.startswith("famil")
-  }
+  columns = meter.row(state.meter, parts.names)
+  theta = parts.unravel(np.asarray(state.outer.average))
+  inner_steps = float(state.meter.steps) * parts.inner_steps
   return {
     "outer_step": outer_step,
-    **means,
-    "inner_steps": outer_step * inner_steps,
-    "inner_steps_per_s": len(metrics) * inner_steps / max(wall_s, 1e-9),
+    **columns,
+    **spectrum.columns(parts.lopt, theta),
+    "inner_steps": round(outer_step * parts.inner_steps),
+    "inner_steps_per_s": inner_steps / max(wall_s, 1e-9),
     "wall_s": wall_s,
   }
 
 
-def _provenance(config: MetaTrainConfig, problems) -> dict[str, Any]:
+def _validate(
+  validate: Validation,
+  parts: training.Parts,
+  state: Saved,
+  folder: run_folder.RunFolder | None,
+) -> Saved:
+  """Scores the running average, and keeps it if it is the best so far."""
+  if folder is None:
+    return state
+  best, theta = state.best, np.asarray(state.outer.average)
+  if np.any(np.isnan(best.untrained)):
+    start, _ = ravel_pytree(parts.lopt.init(jax.random.key(0)))
+    best = best._replace(untrained=validate.losses(np.asarray(start)))
+  gains = validate.losses(theta) - best.untrained
+  outer_step, score = int(state.outer.outer_step), float(np.mean(gains))
+  each = zip(validate.names, map(float, gains))
+  folder.append_validation(
+    {
+      "outer_step": outer_step,
+      "score": score,
+      **{f"score/{name}": gain for name, gain in each},
+    }
+  )
+  if score < best.score:
+    best = best._replace(
+      outer_step=np.array(outer_step, np.int64),
+      score=np.array(score),
+      theta=theta,
+    )
+  return state._replace(best=best)
+
+
+def _save(
+  parts: training.Parts,
+  state: Saved,
+  template: Saved,
+  folder: run_folder.RunFolder | None,
+) -> None:
+  whole = saved.whole(parts, state, template)
+  if folder is not None:
+    folder.save(
+      int(whole.outer.outer_step), whole, best=int(whole.best.outer_step)
+    )
+
+
+def _result(config: MetaTrainConfig, state: Saved):
+  if config.result == "best" and state.best.outer_step:
+    return np.asarray(state.best.theta)
+  return state.outer.average
+
+
+def _provenance(
+  config: MetaTrainConfig, problems, best: Best
+) -> dict[str, Any]:
   described = environment.describe(seed=config.seed, command=sys.argv)
   kept = ("seed", "versions", "backend", "git_revision")
   return {
     "task_suite": config.task_suite,
     "tasks": [family.name for family in problems.train],
     "outer_steps": config.outer_steps,
+    "result": config.result,
+    "validation": _validation_record(best),
     "settings": run_folder.fixed_part(config),
     **{name: described[name] for name in kept},
   }
+
+
+def _validation_record(best: Best) -> dict[str, Any] | None:
+  if not best.outer_step:
+    return None
+  return {"outer_step": int(best.outer_step), "score": float(best.score)}
 
 
 def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
@@ -186,6 +322,17 @@ def _given(config: MetaTrainConfig) -> list[str]:
     else:
       flags.append(f"--{name}={value}")
   return flags
+
+
+def _again() -> str:
+  """Returns the command line of this start."""
+  return shlex.join(["python", "-m", "meta_train", *sys.argv[1:]])
+
+
+def _shortened(names) -> str:
+  if len(names) <= 6:
+    return ", ".join(names)
+  return f"{', '.join(names[:4])} and {len(names) - 4} more families"
 
 
 def _names(problems) -> str:

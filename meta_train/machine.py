@@ -13,18 +13,24 @@ import pathlib
 import jax
 
 from meta_train import config as config_lib
+from meta_train import processes
 from meta_train.errors import UserError
 
 
-def set_up(config: config_lib.MetaTrainConfig) -> None:
-  """Configures jax. Call it before anything computes.
+def set_up(config: config_lib.MetaTrainConfig) -> processes.Group:
+  """Configures jax and finds the run's other processes.
+
+  Call it before anything computes.
 
   Args:
-    config: `num_devices` and `compilation_cache_dir` are used.
+    config: the settings of the machine are used.
+
+  Returns:
+    The processes of the run.
 
   Raises:
-    UserError: the cache folder the user named cannot be made, or there are
-      fewer devices than asked for.
+    UserError: the cache folder the user named cannot be made, there are
+      fewer devices than asked for, or the processes do not come together.
   """
   # More devices than cores only slow each other down, so there are as many
   # only for those who told jax itself.
@@ -36,7 +42,11 @@ def set_up(config: config_lib.MetaTrainConfig) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: a start consists of many of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  group = processes.join(
+    config.coordinator_address, config.num_processes, config.process_id
+  )
   devices(config)
+  return group
 
 
 def devices(config: config_lib.MetaTrainConfig) -> list[jax.Device]:

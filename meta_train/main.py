@@ -9,18 +9,12 @@ Main names: `main`.
 """
 
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from meta_train import guard
+from meta_train import guard, signals
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
-
-
-class _Terminated(BaseException):
-  """SIGTERM came; it unwinds like a KeyboardInterrupt."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,46 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: without the program's name; None: those of this process.
   """
   try:
-    with _terminable():
+    with signals.terminable():
       guard.check_packages()
       _dispatch(sys.argv[1:] if arguments is None else arguments)
   except UserError as error:
     print(f"meta_train: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
-  except KeyboardInterrupt:
-    return _stopped("interrupted", 130)
-  except _Terminated:
-    return _stopped("terminated", 143)
+  except signals.Stopped as error:
+    print(f"meta_train: {error}", file=sys.stderr)
+    return error.code
   return 0
-
-
-def _stopped(how: str, code: int) -> int:
-  print(
-    f"meta_train: {how}; the same command continues from the last checkpoint",
-    file=sys.stderr,
-  )
-  return code
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-  """Makes SIGTERM raise `_Terminated` inside the `with`."""
-  ours = threading.current_thread() is threading.main_thread()
-  if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-    yield  # Only the main thread may, and whoever has a handler keeps it.
-    return
-
-  def terminate(number, frame):
-    del number, frame
-    # A second one may not stop the files from being closed.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Terminated
-
-  signal.signal(signal.SIGTERM, terminate)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
@@ -91,9 +55,10 @@ def _run(config: MetaTrainConfig) -> None:
   import flt_lopt
   from meta_train import loop, machine
 
-  machine.set_up(config)
+  group = machine.set_up(config)
   try:
-    loop.run(config)
+    with contextlib.closing(group):
+      loop.run(config, group)
   except flt_lopt.WeightsError as error:
     raise UserError(str(error)) from error
 

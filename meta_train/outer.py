@@ -113,6 +113,10 @@ class OuterLoop:
     phases: which meta-parameters learn when; None: all, always.
     feed: batches of this process's tasks, for hosted families; None: there
       are no such families.
+
+  Attributes:
+    group: the processes of the run.
+    num_devices: devices of this process that share its tasks.
   """
 
   def __init__(
@@ -134,7 +138,8 @@ class OuterLoop:
     self._num_tasks = num_tasks
     self._theta_average = theta_average
     self._key = key
-    self._group = group or Group()
+    self.group = group or Group()
+    self.num_devices = len(devices)
     self._visits = visits or Visits(len(estimators))
     self._feed = feed or Feed((), (), num_tasks=num_tasks)
     self._mesh = jax.make_mesh(
@@ -146,10 +151,9 @@ class OuterLoop:
     by_task, everywhere = PartitionSpec(AXIS), PartitionSpec()
     self._everywhere = NamedSharding(self._mesh, everywhere)
     self._by_task = NamedSharding(self._mesh, by_task)
-    ours = np.array_split(
-      np.arange(num_tasks, dtype=np.int32), self._group.size
+    self._numbers = jax.device_put(
+      np.array(self.group.share(num_tasks), np.int32), self._by_task
     )
-    self._numbers = jax.device_put(ours[self._group.rank], self._by_task)
     self._phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
       for phase in phases or (Phase(0, np.float32(1.0)),)
@@ -264,10 +268,11 @@ class OuterLoop:
     if number and phase.start == outer_step:
       state = self._enter(state, number)
     visited = self._visits.at(outer_step)
-    batches = jax.device_put(
-      self._feed.take(outer_step, visited, self._visits.at(outer_step + 1)),
-      self._by_task,
+    batches = self._feed.take(
+      outer_step, visited, self._visits.at(outer_step + 1)
     )
+    if batches:
+      batches = jax.device_put(batches, self._by_task)
     tasks, rows = list(state.tasks), []
     for family in visited:
       tasks[family], row = self._estimate[family](
@@ -279,9 +284,10 @@ class OuterLoop:
         batches.get(family),
       )
       rows.append(row)
-    joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
-    gradient = jax.device_put(joined.gradient, self._everywhere)
-    spread = self._apply(state._replace(tasks=()), gradient, phase.free)
+    with np.errstate(invalid="ignore", over="ignore"):
+      joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
+    # From the host straight into the program: `device_put` takes longer.
+    spread = self._apply(state._replace(tasks=()), joined.gradient, phase.free)
     skipped = not np.all(np.isfinite(joined.gradient))
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
       raise UserError(
@@ -315,7 +321,7 @@ class OuterLoop:
     ours = jax.tree.map(
       lambda *xs: np.concatenate(xs, axis=1), *jax.device_get(rows)
     )
-    return between.all_gather_rows(self._group, ours)
+    return between.all_gather_rows(self.group, ours)
 
   def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)

@@ -70,7 +70,11 @@ def _style(theme: Theme) -> Any:
 
 
 def save(
-  draw: Draw, folder: pathlib.Path, name: str
+  draw: Draw,
+  folder: pathlib.Path,
+  name: str,
+  *,
+  pixels_per_inch: int = PIXELS_PER_INCH,
 ) -> dict[str, pathlib.Path]:
   """Draws a picture in every theme and writes it as PNG.
 
@@ -78,6 +82,7 @@ def save(
     draw: maps a theme to a matplotlib figure.
     folder: where to write; made if need be.
     name: name of the file without its ending.
+    pixels_per_inch: fewer where there are many pictures.
 
   Returns:
     Theme name -> file.
@@ -90,15 +95,24 @@ def save(
     suffix = "" if theme_name == "light" else f".{theme_name}"
     files[theme_name] = folder / f"{name}{suffix}.png"
     with matplotlib.rc_context(_style(theme)):
-      draw(theme).savefig(files[theme_name], dpi=PIXELS_PER_INCH)
+      draw(theme).savefig(files[theme_name], dpi=pixels_per_inch)
   return files
 
 
-def figure_and_axes(num_columns: int = 1, num_rows: int = 1, **options):
-  """Returns a figure without a window, and its axes by row and column."""
+def figure_and_axes(
+  num_columns: int = 1, num_rows: int = 1, *, height: float = 0.0, **options
+):
+  """Returns a figure without a window, and its axes by row and column.
+
+  Args:
+    num_columns: of axes.
+    num_rows: of axes.
+    height: inches; 0: by the number of rows.
+    **options: for the axes.
+  """
   from matplotlib.figure import Figure
 
-  height = HEIGHT if num_rows == 1 else 0.6 + 2.0 * num_rows
+  height = height or (HEIGHT if num_rows == 1 else 0.6 + 2.0 * num_rows)
   figure = Figure(figsize=(WIDTH, height), layout="constrained")
   return figure, figure.subplots(
     num_rows, num_columns, squeeze=False, **options

@@ -96,7 +96,8 @@ def _steps(runs: Runs) -> Float[np.ndarray, "points"]:
   return (np.arange(runs.curves.shape[1]) + 0.5) * runs.every - 0.5
 
 
-def _draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
+def draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
+  """Draws the median over seeds, and the middle half of them as a band."""
   broken = runs.num_diverged
   label = runs.label + (f" ({broken} diverged)" if broken else "")
   steps = _steps(runs)
@@ -154,7 +155,7 @@ def learning_curves(result: TaskResults, baseline: str) -> Draw:
     ]
     for runs, role, linestyle in drawn:
       if runs is not None:
-        _draw_runs(axis, runs, theme[role], linestyle)
+        draw_runs(axis, runs, theme[role], linestyle)
     log_if_positive(axis, *(runs.curves for runs in result.all_runs()))
     axis.set_title(_subtitle(result), fontsize=10, fontweight="normal")
     axis.set_xlabel("inner step")

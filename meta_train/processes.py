@@ -18,11 +18,13 @@ Main names: `Group`, `join`, `LostProcessError`.
 
 import contextlib
 import hmac
+import json
 import secrets
 import socket
 import struct
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -134,6 +136,37 @@ class Group:
     self.scatter([joined] * self.size)
     return parts
 
+  def share(self, count: int) -> range:
+    """Returns which of `count` things are this process's; `size` divides it."""
+    ours = count // self.size
+    return range(self.rank * ours, (self.rank + 1) * ours)
+
+  def agree(self, settings: dict[str, Any]) -> None:
+    """Checks that all processes have the same settings.
+
+    Raises:
+      UserError: they don't; it names the first that differ.
+    """
+    theirs = self.all_gather(json.dumps(settings).encode())
+    first = json.loads(theirs[0])
+    for rank, text in enumerate(theirs):
+      other = json.loads(text)
+      differing = [
+        f"--{name}={other.get(name)} instead of {value}"
+        for name, value in first.items()
+        if other.get(name) != value
+      ]
+      if differing or set(other) != set(first):
+        raise UserError(
+          f"process {rank} was started with other settings than process 0 "
+          f"({', '.join(differing) or 'another version of flt_lopt'}); give "
+          "all the same command, but for --process_id"
+        )
+
+  def any(self, ours: bool) -> bool:
+    """Returns whether it is true in any process, in all of them alike."""
+    return b"1" in self.all_gather(b"1" if ours else b"0")
+
   def close(self) -> None:
     """Closes the connections; the others then find this process gone."""
     for link in self._links:
@@ -201,6 +234,8 @@ def join(address: str, num_processes: int, process_id: int) -> Group:
       "--coordinator_address, --num_processes and --process_id"
     ) from error
   except RuntimeError as error:
+    if "before any JAX calls" in str(error) and not (address or num_processes):
+      return Group()  # Inside a program that has used jax, as tests do.
     raise UserError(
       f"the processes did not come together within {START_S} s ({error}); "
       "start the same command, each with its own --process_id, on all machines"

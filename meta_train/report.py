@@ -4,16 +4,20 @@ Idea: nothing is computed here that the rows do not hold, so a page can be
 made again at any time, also from a folder that came from elsewhere. Files or
 rows that are missing or damaged are listed on the page.
 
+`python -m meta_train.report FOLDER` makes the page of a run, or of an
+evaluation (see `meta_train.suite_report`), anew.
+
 Names: `write_report`, `headlines`, `REPORT`, `PICTURES`.
 """
 
 import os
 import pathlib
 import statistics
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from meta_train import plot_style, plots
+from meta_train import plots
 from meta_train import report_html as html
 from meta_train.comparison import Comparison
 from meta_train.report_files import (
@@ -22,11 +26,17 @@ from meta_train.report_files import (
   read_run,
   reproduce_command,
 )
+from meta_train.report_parts import (
+  PICTURES,
+  REPORT,
+  Picture,
+  draw,
+  problem_list,
+)
 from meta_train.rows import Row, write_text
 from meta_train.summary import Runs, TaskResults, compare_runs, headline
 
-REPORT = "report.html"
-PICTURES = "pictures"
+__all__ = ["PICTURES", "REPORT", "headlines", "write_report"]
 
 
 def headlines(run_dir: str | os.PathLike) -> list[str]:
@@ -60,29 +70,20 @@ def write_report(run_dir: str | os.PathLike) -> pathlib.Path:
     beside it and in the page itself.
   """
   run = read_run(run_dir)
-  pictures, problems = _draw(run)
+  pictures, problems = draw(run.path, _pictures(run))
   run = run._replace(problems=[*run.problems, *problems])
   target = run.path / REPORT
   write_text(target, _page(run, pictures))
   return target
 
 
-class _Picture(NamedTuple):
-  """A picture to draw, and the words around it."""
-
-  name: str
-  draw: plot_style.Draw
-  caption: str
-  alternative: str
-
-
-def _pictures(run: RunFiles) -> Iterable[_Picture]:
+def _pictures(run: RunFiles) -> Iterable[Picture]:
   """Yields the pictures that the run has data for."""
   for number, result in enumerate(run.results):
     suffix = f"_{number}" if len(run.results) > 1 else ""
     for baseline in result.tuned:
       end = suffix if baseline == "adam" else f"{suffix}_{baseline}"
-      yield _Picture(
+      yield Picture(
         f"learning_curves{end}",
         plots.learning_curves(result, baseline),
         f"Training loss on {result.task}. Lines are medians over seeds, bands "
@@ -90,7 +91,7 @@ def _pictures(run: RunFiles) -> Iterable[_Picture]:
         "same parameters and see the same batches.",
         f"Training loss over inner steps on {result.task}",
       )
-      yield _Picture(
+      yield Picture(
         f"final_losses{end}",
         plots.final_losses(result, baseline),
         "Loss of the final parameters, averaged over many batches; each line "
@@ -98,7 +99,7 @@ def _pictures(run: RunFiles) -> Iterable[_Picture]:
         f"Final losses of each seed on {result.task}",
       )
   if any(row["meta_loss"] is not None for row in run.metrics):
-    yield _Picture(
+    yield Picture(
       "meta_loss",
       plots.meta_loss(run.metrics),
       "What meta-training minimises: the inner training loss, normalised and "
@@ -106,7 +107,7 @@ def _pictures(run: RunFiles) -> Iterable[_Picture]:
       "Meta-loss over outer steps",
     )
   if run.kernels:
-    yield _Picture(
+    yield Picture(
       "kernels",
       plots.kernels(run.kernels),
       "What the per-parameter memory keeps of a gradient by its age, and by "
@@ -117,22 +118,6 @@ def _pictures(run: RunFiles) -> Iterable[_Picture]:
     )
 
 
-def _draw(run: RunFiles) -> tuple[list[html.Html], list[str]]:
-  figures = []
-  try:
-    for item in _pictures(run):
-      files = plot_style.save(item.draw, run.path / PICTURES, item.name)
-      figures.append(
-        html.picture(files, caption=item.caption, alternative=item.alternative)
-      )
-  except ModuleNotFoundError as error:
-    return figures, [
-      f"Pictures were not drawn, because {error.name} is not installed: "
-      "install the extra `plots`."
-    ]
-  return figures, []
-
-
 def _page(run: RunFiles, pictures: list[html.Html]) -> str:
   name = run.config.get("task") or run.config.get("task_suite") or "a run"
   title = f"Meta-training of {name}, seed {run.config.get('seed', '?')}"
@@ -141,7 +126,7 @@ def _page(run: RunFiles, pictures: list[html.Html]) -> str:
     html.element("p", sentence, class_="headline")
     for sentence in _headlines(run.results)
   ]
-  sections += _problems(run.problems)
+  sections += problem_list(run.problems)
   sections.append(html.element("div", *pictures, class_="pictures"))
   for result in run.results:
     sections += _task_section(result)
@@ -150,20 +135,6 @@ def _page(run: RunFiles, pictures: list[html.Html]) -> str:
   sections += _details("Settings", run.config)
   sections += _details("Environment", run.environment)
   return html.page(title, *sections)
-
-
-def _problems(problems: list[str]) -> list[html.Html]:
-  if not problems:
-    return []
-  items = [html.element("li", problem) for problem in problems]
-  return [
-    html.element(
-      "div",
-      html.element("strong", "Missing or damaged"),
-      html.element("ul", *items),
-      class_="problems",
-    )
-  ]
 
 
 def _number(value: float | None) -> str:
@@ -305,3 +276,9 @@ def _flat(values: Mapping[str, Any], prefix: str = ""):
     else:
       text = "none" if value is None or value == "" else str(value)
       yield f"{prefix}{name}", text
+
+
+if __name__ == "__main__":
+  from meta_train import report_main
+
+  sys.exit(report_main.main())

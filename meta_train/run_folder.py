@@ -9,24 +9,28 @@ that a kill at any moment loses only work that the next start repeats.
 Main names: `open_run`, `RunFolder`, `read_config`.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import chex
+from absl import logging
 
 import flt_lopt
 from flt_lopt import _atomic_file
 from meta_train import checkpoint as checkpoint_lib
 from meta_train import config as config_lib
-from meta_train import environment, json_lines, locks
+from meta_train import csv_rows, environment, json_lines, locks
 from meta_train.errors import UserError
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+TABLE = "metrics.csv"
+VALIDATION = "validation.jsonl"
 WEIGHTS = "theta.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
@@ -42,6 +46,8 @@ class RunFolder:
     path: the folder.
     config: the settings of this start.
     metrics: the rows of `metrics.jsonl`, with an `outer_step` each.
+    table: the same rows in `metrics.csv`.
+    validation: the rows of `validation.jsonl`, with an `outer_step` each.
     checkpoints: the run's checkpoints.
   """
 
@@ -51,30 +57,36 @@ class RunFolder:
     config: config_lib.MetaTrainConfig,
     lock: locks.Lock,
     *,
+    used: Mapping[str, int],
     command: Sequence[str] = (),
     former: config_lib.MetaTrainConfig | None = None,
   ):
     self.path = path
     self.config = config
+    self._used = used
     self._lock = lock
     self._command = command
     self._former = former
     self.metrics = json_lines.JsonLines(path / METRICS)
+    self.table = csv_rows.CsvRows(path / TABLE)
+    self.validation = json_lines.JsonLines(path / VALIDATION)
     self.checkpoints = checkpoint_lib.CheckpointStore(
       path / CHECKPOINTS,
       keep=config.keep_checkpoints,
       owner=fixed_part(config),
     )
 
-  def restore(self, template: chex.ArrayTree) -> tuple[int, chex.ArrayTree]:
+  def restore(
+    self, template: chex.ArrayTree
+  ) -> tuple[int, chex.ArrayTree] | None:
     """Returns where the run stands, and makes its rows agree with that.
 
     Args:
       template: the state at outer step 0: structure, shapes and dtypes.
 
     Returns:
-      The number of outer steps done and the state after them; 0 and the
-      template itself for a new run.
+      The number of outer steps done and the state after them; None for a
+      run that has no checkpoint yet.
 
     This is what can still refuse to continue a run, so only then the files
     that describe it, config.json and environment.json, are written anew.
@@ -85,7 +97,7 @@ class RunFolder:
         settings were not changed then.
     """
     found = self.checkpoints.restore(template)
-    outer_step, state = (0, template) if found is None else found
+    outer_step = 0 if found is None else found[0]
     if outer_step > self.config.outer_steps:
       raise UserError(
         f"--outer_steps={self.config.outer_steps} is less than the "
@@ -95,17 +107,58 @@ class RunFolder:
     if found is None and self._former is not None:
       self._check_never_saved(self._former)
     try:
-      self.metrics.keep(lambda row: 0 <= _outer_step(row) <= outer_step)
+      self.checkpoints.set_aside()
+      for rows in (self.metrics, self.validation):
+        rows.keep(lambda row: 0 <= _outer_step(row) <= outer_step)
+      self.table.rewrite(self.metrics.read())
       if self._former is not None:
-        _describe_start(self.path, self.config, self._command)
+        if found is not None:
+          _warn_of_changes(self.path, self._used)
+        _describe_start(self.path, self.config, self._command, self._used)
     except OSError as error:
       raise _unwritable(self.path, error) from None
-    return outer_step, state
+    return found
 
-  def save(self, outer_step: int, state: chex.ArrayTree) -> None:
-    """Writes a checkpoint; the rows so far are on the disk before it is."""
-    self.metrics.sync()
-    self.checkpoints.save(outer_step, state)
+  def append(self, row: Mapping[str, Any]) -> None:
+    """Writes a row to `metrics.jsonl` and to the table.
+
+    Raises:
+      UserError: it cannot be written. The checkpoints are untouched.
+    """
+    with self._writing():
+      self.metrics.append(**row)
+      self.table.append(dict(row))
+
+  def append_validation(self, row: Mapping[str, Any]) -> None:
+    """Writes a row to `validation.jsonl`; raises as `append` does."""
+    with self._writing():
+      self.validation.append(**row)
+
+  def save(
+    self, outer_step: int, state: chex.ArrayTree, *, best: int | None = None
+  ) -> None:
+    """Writes a checkpoint; the rows so far are on the disk before it is.
+
+    Args:
+      outer_step: outer steps done.
+      state: as for `restore`.
+      best: outer steps of an older checkpoint that is to be kept too.
+    """
+    with self._writing():
+      self.metrics.sync()
+      self.validation.sync()
+    self.checkpoints.save(outer_step, state, best=best)
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise UserError(
+        f"{self.path} cannot be written ({error.strerror or error}); make "
+        "room, then start the same command again: it continues from the last "
+        "checkpoint"
+      ) from error
 
   def _check_never_saved(self, former: config_lib.MetaTrainConfig) -> None:
     """Refuses a run whose checkpoints somebody has deleted."""
@@ -123,8 +176,11 @@ class RunFolder:
 
   def close(self) -> None:
     """Closes the files and lets other processes have the folder."""
-    self.metrics.close()
-    self._lock.release()
+    try:
+      self.metrics.close()
+      self.validation.close()
+    finally:
+      self._lock.release()
 
   def __enter__(self) -> "RunFolder":
     return self
@@ -134,13 +190,18 @@ class RunFolder:
 
 
 def open_run(
-  config: config_lib.MetaTrainConfig, *, command: Sequence[str] = ()
+  config: config_lib.MetaTrainConfig,
+  *,
+  command: Sequence[str] = (),
+  used: Mapping[str, int] | None = None,
 ) -> RunFolder:
   """Creates the folder of a run, or opens it to continue.
 
   Args:
     config: the settings; `config.folder` is the folder.
     command: the command line, for the record.
+    used: how many devices and the like the run shares its tasks among, for
+      the record; a run that continues with others says so.
 
   Returns:
     The open folder. In a new one config.json and environment.json are
@@ -151,6 +212,7 @@ def open_run(
       else, or a run with other settings. Nothing in it was changed then.
   """
   path = pathlib.Path(config.folder).expanduser()
+  used = used or {}
   _check_ours(path)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -165,8 +227,10 @@ def open_run(
       former = read_config(path)
       _check_same(path, former, config)
     else:
-      _describe_start(path, config, command)
-    return RunFolder(path, config, lock, command=command, former=former)
+      _describe_start(path, config, command, used)
+    return RunFolder(
+      path, config, lock, command=command, former=former, used=used
+    )
   except OSError as error:
     lock.release()
     raise _unwritable(path, error) from None
@@ -262,19 +326,22 @@ def _describe_start(
   path: pathlib.Path,
   config: config_lib.MetaTrainConfig,
   command: Sequence[str],
+  used: Mapping[str, int],
 ) -> None:
   _atomic_file.remove_leftovers(path)
   _write(path / CONFIG, _record(config))
-  _write(path / ENVIRONMENT, _environment(path, config, command))
+  _write(path / ENVIRONMENT, _environment(path, config, command, used))
 
 
 def _environment(
   path: pathlib.Path,
   config: config_lib.MetaTrainConfig,
   command: Sequence[str],
+  used: Mapping[str, int],
 ) -> dict[str, Any]:
   """Describes this start, and keeps what was written of earlier ones."""
   now = environment.describe(seed=config.seed, command=command)
+  now["used"] = dict(used)
   try:
     last = _read(path / ENVIRONMENT)
   except UserError:  # Missing or damaged: no run needs it to continue.
@@ -283,6 +350,27 @@ def _environment(
   if not isinstance(earlier, list):
     earlier = []
   return {**now, "earlier_starts": [*earlier, last]}
+
+
+def _warn_of_changes(path: pathlib.Path, used: Mapping[str, int]) -> None:
+  """Warns where a run does not continue on what it was begun on."""
+  try:
+    former = _read(path / ENVIRONMENT)
+  except UserError:
+    return
+  now = environment.versions_of_numbers() | dict(used)
+  then = {**(former.get("versions") or {}), **(former.get("used") or {})}
+  changed = [
+    f"{name} {value} instead of {then[name]}"
+    for name, value in now.items()
+    if name in then and then[name] != value
+  ]
+  if changed:
+    logging.warning(
+      "the run continues with %s: it ends like one that was never stopped to "
+      "rounding, not bit for bit",
+      ", ".join(changed),
+    )
 
 
 def _outer_step(row: dict[str, Any]) -> int:

@@ -5,8 +5,8 @@ tuned to the rate with the best mean final training loss; and the learned
 optimizer is compared with it on the seeds that both have. Whatever is missing
 from the rows is told in a sentence.
 
-Names: `summarize`, `TaskResults`, `Runs`, `compare_runs`, `headline`,
-`percent`.
+Names: `summarize`, `TaskResults`, `Runs`, `make_runs`, `compare_runs`,
+`headline`.
 """
 
 import dataclasses
@@ -116,7 +116,12 @@ def _number(value: Any) -> float:
   return np.inf if value is None else float(value)
 
 
-def _make_runs(rows: list[Row]) -> Runs:
+def make_runs(rows: list[Row]) -> Runs:
+  """Puts the rows of one optimizer, at one rate, on one task together.
+
+  Args:
+    rows: one for each seed, at least one, in any order.
+  """
   rows = sorted(rows, key=lambda row: row["seed"])
   first = rows[0]
   # Measures that some row lacks can't be compared over seeds.
@@ -155,6 +160,8 @@ def summarize(
   """
   by_task: dict[str, dict[tuple, dict[int, Row]]] = {}
   for row in rows:
+    if row["role"] not in ("learned", "untrained", "baseline"):
+      continue
     variant = (row["optimizer"], row["role"], row["learning_rate"])
     variants = by_task.setdefault(row["task"], {})
     variants.setdefault(variant, {})[row["seed"]] = row
@@ -171,7 +178,7 @@ def _make_result(groups: list[list[Row]]) -> TaskResults:
   """Makes the result of one task from its rows, a group for each variant."""
   baselines: dict[str, dict[float, Runs]] = {}
   others: dict[str, Runs] = {}
-  for runs in map(_make_runs, groups):
+  for runs in map(make_runs, groups):
     if runs.learning_rate is None:
       others[runs.role] = runs
     else:

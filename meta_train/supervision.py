@@ -21,10 +21,10 @@ an expert there is neither. The expert doesn't choose where the run goes: it
 is asked wherever the learned optimizer is. A diverged run counts the largest
 D and M that there are.
 
-Reference: "ELO" of 2026, which gives the weights that are the defaults here,
-in words; and Ross, Gordon, Bagnell, "A Reduction of Imitation Learning and
-Structured Prediction to No-Regret Online Learning" (2011), for asking the
-expert on the learner's own path.
+The weights that are the defaults are those of ELO (2026), a recipe for
+meta-training learned optimizers. Reference: Ross, Gordon, Bagnell, "A
+Reduction of Imitation Learning and Structured Prediction to No-Regret Online
+Learning" (2011), for asking the expert on the learner's own path.
 
 Main names: `Supervision`, `EXPERTS`, `parse_fade`.
 """
@@ -100,9 +100,9 @@ class Supervision:
     """Returns the weights of D and M in an episode that begins."""
     first = jnp.array([self.direction[0], self.magnitude[0]])
     last = jnp.array([self.direction[1], self.magnitude[1]])
-    share = 1.0
-    if self.fade:
-      share = jnp.minimum(jnp.float32(outer_step) / self.fade, 1.0)
+    if not self.fade:
+      return last
+    share = jnp.minimum(jnp.asarray(outer_step, jnp.float32) / self.fade, 1.0)
     return first + (last - first) * share
 
   def init(self, params: Any) -> Any:

@@ -3,6 +3,7 @@
 Main names: `Parts`, `Problems`, `build`, `load_problems`.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +11,17 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from meta_train import machine, sigmas
+from meta_train import machine, phases, sigmas
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, closest
 from meta_train.estimators import make_estimator
 from meta_train.feed import Feed
 from meta_train.objectives import OBJECTIVES
 from meta_train.outer import OuterLoop
+from meta_train.processes import Group
 from meta_train.supervision import Supervision, parse_fade
 from meta_train.unroll import Unroller
+from meta_train.visits import Visits
 from tasks.hosted import hosted_family
 
 
@@ -27,10 +30,12 @@ class Problems(NamedTuple):
 
   Attributes:
     train: task families.
+    validation: tasks to choose theta by.
     held_out: tasks.
   """
 
   train: tuple[Any, ...]
+  validation: tuple[Any, ...]
   held_out: tuple[Any, ...]
 
 
@@ -42,15 +47,18 @@ class Parts(NamedTuple):
     theta: its meta-parameters before the first outer step.
     unravel: turns flat meta-parameters into a pytree like `theta`.
     loop: the outer loop.
+    names: of the task families.
     inner_steps: inner steps of all copies in one outer step; expected ones
-      where an estimator's calls are whole episodes.
+      where an estimator's calls are whole episodes, and their mean where
+      outer steps visit different families.
   """
 
   lopt: flt_lopt.LearnedOptimizer
   theta: Any
   unravel: Any
   loop: OuterLoop
-  inner_steps: int
+  names: tuple[str, ...]
+  inner_steps: float
 
 
 def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
@@ -70,12 +78,17 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
     raise UserError(f"--{error}") from error
 
 
-def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
+def build(
+  config: MetaTrainConfig,
+  families: tuple[Any, ...],
+  group: Group | None = None,
+) -> Parts:
   """Puts a run together; nothing is compiled yet.
 
   Args:
     config: the settings.
     families: task families to meta-train on.
+    group: the processes of the run; None: only this one.
 
   Raises:
     UserError: a name is unknown, or settings don't fit each other or the
@@ -87,6 +100,7 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
       f"{closest(config.objective, OBJECTIVES)} (there are: "
       f"{', '.join(OBJECTIVES)})"
     )
+  group = group or Group()
   families = tuple(map(hosted_family, families))
   lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
   key = jax.random.key(config.seed)
@@ -123,21 +137,35 @@ def build(config: MetaTrainConfig, families: tuple[Any, ...]) -> Parts:
     )
     for unroller in unrollers
   )
+  visits = Visits(
+    len(families), per_step=config.families_per_step, seed=config.seed
+  )
   loop = OuterLoop(
     estimators,
     outer_optimizer(config),
     num_tasks=config.num_tasks,
     theta_average=config.theta_average,
     key=run_key,
-    devices=_devices(config),
+    devices=_devices(config, group),
+    group=group,
+    visits=visits,
+    phases=phases.parse(config.phases, theta),
     feed=Feed(
       families,
       [estimator.fed_steps for estimator in estimators],
       num_tasks=config.num_tasks,
+      numbers=group.share(config.num_tasks),
     ),
   )
   steps = sum(estimator.copies * estimator.steps for estimator in estimators)
-  return Parts(lopt, theta, unravel, loop, config.num_tasks * steps)
+  return Parts(
+    lopt=lopt,
+    theta=theta,
+    unravel=unravel,
+    loop=loop,
+    names=tuple(family.name for family in families),
+    inner_steps=config.num_tasks * steps / visits.round,
+  )
 
 
 def _supervision(config: MetaTrainConfig) -> Supervision | None:
@@ -153,10 +181,24 @@ def _supervision(config: MetaTrainConfig) -> Supervision | None:
 
 
 def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
-  """Returns Adam behind a clip of the global norm."""
+  """Returns Adam behind a clip of the global norm, with its schedule."""
+  rate = config.outer_learning_rate
+  schedule: optax.ScalarOrSchedule = rate
+  if config.outer_decay:
+    schedule = optax.warmup_cosine_decay_schedule(
+      init_value=rate / (config.outer_warmup + 1),
+      peak_value=rate,
+      warmup_steps=config.outer_warmup,
+      decay_steps=config.outer_decay,
+      end_value=0.05 * rate,
+    )
+  elif config.outer_warmup:
+    schedule = optax.warmup_constant_schedule(
+      rate / (config.outer_warmup + 1), rate, config.outer_warmup
+    )
   return optax.chain(
     optax.clip_by_global_norm(config.outer_gradient_clip),
-    optax.adam(config.outer_learning_rate),
+    optax.adam(schedule),
   )
 
 
@@ -183,7 +225,8 @@ def load_problems(config: MetaTrainConfig) -> Problems:
           f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
           "is for evaluation, choose another (--list_suites)"
         )
-      return Problems(suite.train, suite.held_out)
+      train = _chosen(config.families, suite.train)
+      return Problems(train, suite.validation, suite.held_out)
     own = tasks.user_family(config.task)
     _check_shapes(config.task, own)
     family = augment.augment(own, *augmentations)
@@ -192,7 +235,20 @@ def load_problems(config: MetaTrainConfig) -> Problems:
     raise UserError(f"{given}: {error}") from error
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
-  return Problems((family,), (family.task_fn(cfg),))
+  return Problems((family,), (), (family.task_fn(cfg),))
+
+
+def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
+  """Returns the families of these names, in the suite's order."""
+  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  known = [family.name for family in families]
+  for name in wanted:
+    if name not in known:
+      raise UserError(
+        f"--families={names} names {name!r}, which the suite does not train on"
+        f"{closest(name, known)} (it does on: {', '.join(known)})"
+      )
+  return tuple(f for f in families if not wanted or f.name in wanted)
 
 
 def _check_shapes(name: str, family) -> None:
@@ -222,25 +278,41 @@ def _start(config, lopt, key):
   if not config.init_from:
     return lopt.init(key)
   stored, theta = flt_lopt.load(config.init_from)
-  if stored != lopt.config:
+  here = dataclasses.asdict(lopt.config)
+  there = dataclasses.asdict(stored)
+  differing = [
+    f"{name} {here[name]!r} instead of {there[name]!r}"
+    for name in here
+    if here[name] != there[name]
+  ]
+  if differing:
     raise UserError(
-      f"--init_from={config.init_from} holds an optimizer with other settings "
-      f"({stored}) than this run's ({lopt.config}); give the same memory, "
-      "hidden units and controller"
+      f"--init_from={config.init_from} holds an optimizer of other settings; "
+      f"this run has {', '.join(differing)}; give the run those of the file"
     )
   return theta
 
 
-def _devices(config: MetaTrainConfig) -> list[jax.Device]:
-  """Returns devices among which the tasks divide evenly."""
+def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:
+  """Returns devices among which this process's tasks divide evenly."""
   found = machine.devices(config)
+  if config.num_tasks % group.size:
+    raise UserError(
+      f"--num_tasks={config.num_tasks} is not a multiple of the {group.size} "
+      f"processes, which share the tasks; use --num_tasks="
+      f"{-(-config.num_tasks // group.size) * group.size}"
+    )
+  ours = config.num_tasks // group.size
   if config.num_devices:
-    if config.num_tasks % config.num_devices:
+    if ours % config.num_devices:
+      total = config.num_devices * group.size
       raise UserError(
-        f"--num_tasks={config.num_tasks} is not a multiple of "
-        f"--num_devices={config.num_devices}, which share the tasks; use "
-        f"--num_tasks={config.num_devices}"
+        f"--num_tasks={config.num_tasks} is not a multiple of the {total} "
+        f"devices (--num_devices={config.num_devices}), which share the tasks; "
+        f"use --num_tasks={-(-config.num_tasks // total) * total}"
       )
     return found
-  count = max(n for n in range(1, len(found) + 1) if config.num_tasks % n == 0)
+  # As many in every process, even where machines differ.
+  fewest = min(map(int, group.all_gather(str(len(found)).encode())))
+  count = max(n for n in range(1, fewest + 1) if ours % n == 0)
   return found[:count]

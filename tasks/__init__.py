@@ -18,6 +18,7 @@ from tasks.hosted import hosted_family, hosted_task
 from tasks.listing import TaskRow, list_tasks
 from tasks.suites import Suite, get_suite, list_suites
 from tasks.user import load_user_task, user_family
+from tasks.width import scale_width
 
 __all__ = [
   "HostDatasets",
@@ -32,6 +33,7 @@ __all__ = [
   "list_tasks",
   "load_user_task",
   "registry",
+  "scale_width",
   "single_task_to_family",
   "user_family",
 ]

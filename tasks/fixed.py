@@ -8,6 +8,7 @@ import functools
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tasks import width
 from tasks.base import (
   Aux,
   Batch,
@@ -42,6 +43,14 @@ class FixedTask(Task):
   @property
   def name(self) -> str:
     return self._name
+
+  def widened(self, factor: int) -> Task:
+    """Returns the member of the widened family that the same seed gives."""
+    return FixedTask(
+      width.scale_width(self.family, factor),
+      seed=self._seed,
+      name=f"{self._name}_wide{factor}",
+    )
 
   @functools.cached_property
   def task(self) -> Task:

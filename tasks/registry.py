@@ -59,11 +59,23 @@ def _import_all() -> None:
 
 
 def problem(name: str) -> Problem:
-  """Returns a registered problem; unknown names list the valid ones."""
+  """Returns a registered problem; unknown names list the valid ones.
+
+  Names joined by `+` are a mixture: the problems are trained at once, under
+  a weighted sum of their losses.
+  """
   _import_all()
+  if "+" in name:
+    return Problem(name, functools.partial(_mixture, name.split("+")), {})
   if name not in _PROBLEMS:
     raise names.unknown_name("problem", name, _PROBLEMS)
   return _PROBLEMS[name]
+
+
+def _mixture(members: list[str], name: str, part: str) -> TaskFamily:
+  from tasks.augment.mixture import MixtureFamily  # It knows families.
+
+  return MixtureFamily([family(member, part) for member in members], name)
 
 
 def list_problems() -> tuple[str, ...]:

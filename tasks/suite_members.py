@@ -133,6 +133,8 @@ HELD_OUT_LARGE = {
     "mixer_sprites_32x2",
     "posmlp_quadratic_digits_20x3",
     "masked_autoencoder_photographs8",
+    "masked_autoencoder_patches32",
+    "autoencoder_patches8_96_24_96_silu",
   ),
   "language": (
     "rnn_lstm_source",

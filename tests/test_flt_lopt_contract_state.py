@@ -57,7 +57,7 @@ def test_a_value_may_be_given_and_is_never_required(name):
     assert all_finite(updates)
 
 
-@every_variant
+@few_variants
 def test_zero_gradients_give_zero_updates(name):
   untrained = variants.make(name, noise=0.0)
   zeros = jax.tree.map(np.zeros_like, PARAMS)
@@ -72,6 +72,19 @@ def test_zero_gradients_give_zero_updates(name):
   _, state = advance(tx, state, PARAMS, 2)
   updates, state = tx.update(zeros, state, PARAMS)
   assert all_finite(updates) and all_finite(state)
+
+
+@few_variants
+def test_zero_gradients_move_nothing_far_whatever_was_learned(name):
+  learned = dict(variants.theta(name))
+  zeros = jax.tree.map(np.zeros_like, PARAMS)
+  for exponent in (-1.0, -1.5):  # Lengths that do not fall with the gradient.
+    if "exponents" not in learned.get("step", {}):
+      pytest.skip("has no learned exponents")
+    step = {**learned["step"], "exponents": np.float32([0.0, exponent])}
+    tx = variants.family(name).transform({**learned, "step": step})
+    updates, _ = tx.update(zeros, tx.init(PARAMS), PARAMS)
+    assert variants.largest(updates) < 3e-3  # At a step size of 1e-3.
 
 
 @every_variant

@@ -111,6 +111,7 @@ def test_a_sharded_step_is_the_step_of_one_device(name, layout):
   batch = jax.device_put(host_batch, NamedSharding(mesh, batch_spec))
   tx, step = train_step(name)
   state = tx.init(params)
+  lie_like_parameters(tx, state, params, shardings)
   for _ in range(2):
     params, state, updates = step(params, state, batch)
   assert updates["first"]["w"].sharding.device_set == set(mesh.devices.flat)

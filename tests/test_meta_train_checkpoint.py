@@ -112,6 +112,14 @@ def test_the_newest_are_kept(tmp_path):
   assert store.steps() == [15, 100_000_000]
 
 
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+  store = _store(tmp_path, keep=2)
+  for step, best in ((5, None), (10, 5), (15, 5), (20, 5), (25, 20), (30, 20)):
+    store.save(step, {"x": jnp.ones(2)}, best=best)
+    kept = {5, 10, 15, 20, 25, 30} & {best, step - 5, step}
+    assert store.steps() == sorted(kept)
+
+
 @pytest.mark.parametrize("mode", ["flip", "truncate", "empty", "header"])
 def test_a_damaged_newest_falls_back_and_is_kept_aside(tmp_path, mode):
   store = _store(tmp_path)
@@ -121,6 +129,9 @@ def test_a_damaged_newest_falls_back_and_is_kept_aside(tmp_path, mode):
   step, restored = store.restore(_state())
   assert step == 5
   assert _bits(restored) == _bits(_state(seed=5))
+  # Nothing is moved before the caller goes on from there.
+  assert store.steps() == [5, 10]
+  store.set_aside()
   names = sorted(os.listdir(store.folder))
   assert names == [
     "step-00000005.safetensors",

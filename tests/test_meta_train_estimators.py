@@ -245,3 +245,36 @@ def test_all_copies_and_the_memory_reset_together(name, pairs):
       assert np.all(np.asarray(kept)[over] == 0)
       assert np.all(np.asarray(kept)[~over] != 0)
     state = new
+
+
+@pytest.mark.parametrize("case", ["pes", "nres", "es_single"])
+def test_resets_are_accounted_for_in_episodes_of_every_length(case):
+  """Calls of whole episodes that follow one another, sorted by length."""
+  name, period, options = SMOOTHED[case]
+  estimator = make_estimator(name, Walk(shortest=1), 2, SIGMA, **options)
+  found, state = estimates(estimator, WALK, samples=20_000, calls=9)
+  gradient = np.asarray(found.gradient, np.float64)
+  # Of each call: the finished unrolls of its episode, after it. A reset has
+  # already happened where it is 0, so the episode's last call is known.
+  step = np.asarray(state.episode.step)
+  values: dict[int, list[np.ndarray]] = {1: [], 2: [], 3: []}
+  begin = np.zeros(len(step), int)
+  for call in range(9):
+    over = np.flatnonzero(step[:, call] == 0)
+    lengths = call + 1 - begin[over]
+    for length in values:
+      # The first episode has no reset before it, and is tested elsewhere.
+      those = over[(lengths == length) & (begin[over] > 0)]
+      calls = gradient[those, call + 1 - length : call + 1]
+      if len(those):
+        values[length].append(calls.mean(axis=1))
+    begin[over] = call + 1
+  wants = {
+    n: Walk(length=n).smoothed(WALK, SIGMA, min(period, n)) for n in values
+  }
+  for length, parts in values.items():
+    mean = np.concatenate(parts)
+    assert len(mean) > 10_000
+    for other, want in wants.items():
+      apart = np.max(errors(mean, want))
+      assert apart < 4 if other == length else apart > 6

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import baselines, evaluate, rows, summary
+from meta_train import baselines, evaluate, rows, run_rows, summary
 from tasks.base import Task
 
 OPTIONS = {"num_steps": 20, "num_seeds": 4, "num_final_batches": 2}
@@ -148,7 +148,7 @@ def test_diverging_run_is_null_and_marked(tmp_path):
 
 
 def test_long_curves_are_averaged_over_blocks():
-  curve, every = evaluate._thin(np.arange(450.0))
+  curve, every = run_rows.thin(np.arange(450.0))
   assert every == 3 and len(curve) == 150
   assert curve[:2] == [1.0, 4.0]
-  assert evaluate._thin(np.array([1.0, np.inf]))[0] == [1.0, np.inf]
+  assert run_rows.thin(np.array([1.0, np.inf]))[0] == [1.0, np.inf]

@@ -63,7 +63,7 @@ def test_help_shows_every_flag_with_default_and_unit():
 
 
 def test_every_number_has_a_unit_or_is_a_pure_number():
-  pure = {"seed", "outer_gradient_clip", "theta_average"}
+  pure = {"seed", "outer_gradient_clip", "theta_average", "process_id"}
   for field in config_lib.options():
     if type(field.default) in (int, float) and field.name not in pure:
       assert field.metadata["unit"], field.name
@@ -166,7 +166,17 @@ def test_lists(capsys, monkeypatch):
 
 def test_recipes_are_configurations():
   for name in configs.list_recipes():
-    assert type(configs.get_recipe(name)) is MetaTrainConfig
+    config = configs.get_recipe(name)
+    assert type(config) is MetaTrainConfig
+    # What is named exists, and some of it is to be trained on.
+    problems = training.load_problems(config)
+    assert problems.train
+    assert bool(config.validate_every) <= bool(problems.validation)
+    module = importlib.import_module(f"meta_train.configs.{name}")
+    command = f"python -m meta_train --recipe={name}"
+    if name in tasks.list_suites():
+      command = f"python -m meta_train --task_suite={name}"
+    assert command in module.__doc__
 
 
 def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):

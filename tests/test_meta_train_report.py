@@ -1,15 +1,13 @@
 """The report: safe, self-contained, and open about what is missing."""
 
 import html.parser
-import json
 import re
-import shutil
-import subprocess
 
+import browser_page
 import evaluation_rows
 import pytest
 
-from meta_train import report, report_html, rows
+from meta_train import plot_style, report, report_html, rows
 
 pytest.importorskip("matplotlib")
 
@@ -128,10 +126,10 @@ def test_empty_folder_gives_a_page_too(tmp_path):
 
 
 def test_page_without_matplotlib_says_so(tmp_path, monkeypatch):
-  def save(*args):
+  def save(*args, **options):
     raise ModuleNotFoundError("no", name="matplotlib")
 
-  monkeypatch.setattr(report.plot_style, "save", save)
+  monkeypatch.setattr(plot_style, "save", save)
   page = _Page(report.write_report(_write_run(tmp_path)).read_text())
   assert "matplotlib is not installed" in page.text
   assert "beats adam" in page.text and page.urls == []
@@ -148,38 +146,13 @@ def test_elements_escape_text_and_attributes_but_not_markup():
   assert outer == '<p><b title="&quot;&lt;">&lt;&amp;&gt;</b>&lt;i&gt;</p>'
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-MEASURE = """<script>
-addEventListener("load", () => parent.postMessage(JSON.stringify([
-  document.documentElement.scrollWidth, innerWidth,
-  [...document.images].map(i => i.naturalWidth)]), "*"));
-</script>"""
-# A browser's window has a least width of 500; a frame has none.
-FRAME = """<!doctype html><script>
-addEventListener("message", e => document.body.dataset.found = e.data);
-</script><body><iframe src="report.html" width="{width}"></iframe></body>"""
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.skipif(not browser_page.BROWSER, reason="needs chromium")
 @pytest.mark.parametrize("width", [400, 1200])
 def test_page_fits_a_browser_window(tmp_path, width):
   page = report.write_report(_write_run(tmp_path))
-  text = page.read_text().replace("</body>", MEASURE + "</body>")
-  page.write_text(text)
-  frame = tmp_path / "frame.html"
-  frame.write_text(FRAME.format(width=width))
-  command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu"]
-  command += ["--disable-quic", "--no-first-run", "--dump-dom"]
-  command += ["--disable-background-networking", "--disable-component-update"]
-  command += ["--disable-sync", f"--user-data-dir={tmp_path / 'browser'}"]
-  command += ["--virtual-time-budget=10000", "--window-size=1300,900"]
-  command += [frame.as_uri()]
-  done = subprocess.run(
-    command, capture_output=True, text=True, timeout=120, check=True
-  )
-  found = re.search(r'data-found="([^"]*)"', done.stdout)[1]
-  scroll, window, pictures = json.loads(found)
+  found = browser_page.measure(page, width)
   # A scroll bar may take some of the width.
-  assert window == width and scroll <= width
-  assert len(pictures) == 4 and min(pictures) > 1000
+  assert found["window"] == width and found["scroll"] <= width
+  assert len(found["pictures"]) == 4 and min(found["pictures"]) > 1000
+  assert found["overlaps"] == 0

@@ -1,6 +1,7 @@
 """Run folders: continued bit for bit, owned by one run, never overwritten."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ def _snapshot(folder):
 def _train(config, *, until=None):
   """Stands in for the loop: a random walk, checkpointed every 4 steps."""
   with run_folder.open_run(config, command=["train"]) as run:
-    step, state = run.restore(START)
+    step, state = run.restore(START) or (0, START)
     while step < (config.outer_steps if until is None else until):
       key, draw = jax.random.split(state["key"])
       theta = state["theta"] + jax.random.normal(draw, (3,))
@@ -89,6 +90,55 @@ def test_fallback_to_an_older_checkpoint_rewinds_the_rows(tmp_path):
     assert run.restore(START)[0] == 8
     assert run.metrics.read() == rows[:8]
   np.testing.assert_array_equal(_train(_config(tmp_path))[0], theta)
+
+
+def test_a_refusal_leaves_damaged_checkpoints_where_they_are(tmp_path):
+  config = _config(tmp_path, outer_steps=12)
+  _train(config)
+  newest = tmp_path / "checkpoints" / "step-00000012.safetensors"
+  newest.write_bytes(newest.read_bytes()[:-1])
+  before = _snapshot(tmp_path)
+  with (
+    run_folder.open_run(_config(tmp_path, outer_steps=5)) as run,
+    pytest.raises(UserError, match="--outer_steps=5 is less than the 8"),
+  ):
+    run.restore(START)
+  assert _snapshot(tmp_path) == before
+
+
+def test_going_on_with_other_devices_is_a_warning(tmp_path, caplog):
+  with run_folder.open_run(_config(tmp_path), used={"devices": 2}) as run:
+    run.restore(START)
+    run.append({"outer_step": 1})
+    run.save(1, START)
+  for devices, words in ((2, ""), (4, "with devices 4 instead of 2")):
+    caplog.clear()
+    used = {"devices": devices}
+    with run_folder.open_run(_config(tmp_path), used=used) as run:
+      assert run.restore(START)[0] == 1
+    assert ("to rounding" in caplog.text) == bool(words)
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("what", ["append", "append_validation", "save"])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch, what):
+  theta, rows = _train(_config(tmp_path / "whole"))
+  _train(_config(tmp_path / "run"), until=6)
+
+  def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  with run_folder.open_run(_config(tmp_path / "run")) as run:
+    run.restore(START)
+    with monkeypatch.context() as patch:
+      patch.setattr(os, "fsync", full)
+      patch.setattr(json_lines.JsonLines, "append", full)
+      arguments = (5, START) if what == "save" else ({"outer_step": 5},)
+      with pytest.raises(UserError, match=r"No space left.*make room.*again"):
+        getattr(run, what)(*arguments)
+  resumed, resumed_rows = _train(_config(tmp_path / "run"))
+  np.testing.assert_array_equal(resumed, theta)
+  assert resumed_rows == rows
 
 
 def test_settings_that_shape_the_numbers_may_not_change(tmp_path):
@@ -164,7 +214,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
   # What counts is the distance the killed run had.
   config = _config(tmp_path / "run", checkpoint_every=2)
   with run_folder.open_run(config) as run:
-    assert run.restore(START)[0] == 0
+    assert run.restore(START) is None
     assert run.metrics.read() == []
 
 

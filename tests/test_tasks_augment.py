@@ -228,6 +228,45 @@ def test_a_baseline_curve_can_be_measured(plain):
   augment.BaselineCurve(curve)
 
 
+def test_by_name_a_family_is_measured_by_its_own_curve(family):
+  """Untrained members count about 1, wherever their losses lie."""
+  measured = augment.AdamCurve(num_steps=60, learning_rate=0.1)
+  for augmented in (family, augment.augment(family, augment.ScaleLoss((9, 9)))):
+    wrapped = augment.augment(augmented, measured)
+
+    def untrained(key, wrapped=wrapped):
+      task = wrapped.sample_task(key)
+      return task.normalizer(task.loss(task.init(key), key, None))
+
+    values = jax.jit(jax.vmap(untrained))(jax.random.split(KEY, 8))
+    np.testing.assert_allclose(np.mean(values), 1.0, atol=0.15)
+  with pytest.raises(ValueError, match="not measured"):
+    measured.wrap(family.sample_task(KEY), None)
+
+
+def test_initial_weights_are_scaled_and_vectors_are_not(plain):
+  task, params = plain
+  layer = params["layer_00"]
+  scaled = augment.ScaleInit().wrap(task, jnp.float32(3.0)).init(KEY)
+  np.testing.assert_allclose(scaled["layer_00"]["w"], 3.0 * layer["w"])
+  np.testing.assert_array_equal(scaled["layer_00"]["b"], layer["b"])
+
+
+def test_names_joined_by_plus_are_a_mixture():
+  mixed = registry.task("softmax_iris+quadratic_16", seed=1)
+  assert len(mixed.init(KEY)) == 2
+  assert mixed.data_ids == {("iris", "held_out"), ("quadratic", "held_out")}
+  assert np.isfinite(mixed.loss(mixed.init(KEY), KEY, None))
+  names = ("softmax_iris", "mlp_digits_48")
+  bounded = registry.task("+".join(names)).normalizer
+  ceiling = bounded(jnp.inf)
+  members = [registry.task(name).normalizer(jnp.inf) for name in names]
+  assert min(members) < ceiling < max(members)
+  assert bounded(jnp.nan) == ceiling > bounded(0.5) == 0.5
+  with pytest.raises(ValueError, match="Did you mean 'softmax_iris'"):
+    registry.task("quadratic_16+softmax_iri").init(KEY)
+
+
 @pytest.mark.parametrize(
   ("make", "message"),
   [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks import data
-from tasks.data import bpe, images, photographs, stdlib_text
+from tasks.data import base, bpe, images, photographs, stdlib_text
 from tasks.data.base import SequenceData
 
 KEY = jax.random.key(0)
@@ -149,6 +149,36 @@ def test_photographs_are_cut_into_strips():
   assert 0 <= image.min() < image.max() <= 1
   with pytest.raises(ValueError, match="china, flower"):
     photographs.photograph("temple")
+
+
+@pytest.mark.parametrize("part", data.PARTS)
+def test_patches_of_every_size_lie_in_their_own_pixels(part):
+  """Whatever its size, a patch lies in the part's pixels."""
+  pixels = {
+    name: photographs.photograph(name) for name in photographs.PHOTOGRAPHS
+  }
+  for size, source in photographs.NAMES.items():
+    assert data.origin(f"{source}@4") == "photographs"
+    patches = data.load(source, part)
+    assert patches.field_shape("image") == (size, size, 3)
+    columns = slice(*base.part_range(640, part))
+    for split, rows in base.split_range(0, 427).items():
+      strips = [image[slice(*rows), columns] for image in pixels.values()]
+      image = np.asarray(patches.sample(KEY, split, 2)["image"])
+      for patch in np.round(image * 255).astype(np.uint8):
+        windows = [
+          np.lib.stride_tricks.sliding_window_view(s, (size, size, 3))[
+            :: size // 2, :: size // 2
+          ]
+          for s in strips
+        ]
+        assert any(np.all(w == patch, axis=(-3, -2, -1)).any() for w in windows)
+
+
+def test_a_source_too_small_for_its_splits_is_refused():
+  rows = {"train": np.arange(2), "valid": np.arange(0), "test": np.arange(1)}
+  with pytest.raises(ValueError, match=r"'held_out'.*'tiny'.*split 'valid'"):
+    base.ArrayData("tiny", "held_out", {"x": np.zeros(3)}, rows)
 
 
 def test_resizing_keeps_the_mean_and_halves_exactly():

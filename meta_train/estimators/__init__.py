@@ -15,7 +15,7 @@ theta with the lag of an episode.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from meta_train.errors import UserError, closest
 from meta_train.estimators.base import Estimate, Estimator
@@ -25,11 +25,11 @@ from meta_train.estimators.full_es import full_es
 from meta_train.estimators.full_grad import full_grad
 from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
-from meta_train.estimators.shaping import SHAPINGS
+from meta_train.estimators.shaping import SHAPINGS, Sigma
 from meta_train.estimators.truncated_es import truncated_es
 from meta_train.estimators.truncated_grad import truncated_grad
 
-ESTIMATORS = {
+ESTIMATORS: Mapping[str, Callable[..., Estimator]] = {
   "pes": pes,
   "nres": nres,
   "es_single": es_single,
@@ -59,7 +59,7 @@ def make_estimator(
   name: str,
   unroller,
   num_theta: int,
-  sigma: float,
+  sigma: Sigma,
   *,
   num_pairs: int = 1,
   noise_period: int = 0,
@@ -73,7 +73,8 @@ def make_estimator(
     name: key of `ESTIMATORS`.
     unroller: the unroller of a task family.
     num_theta: number of meta-parameters.
-    sigma: standard deviation of the perturbations.
+    sigma: standard deviation of the perturbations, one or for each
+      meta-parameter.
     num_pairs: antithetic pairs per task.
     noise_period: inner steps for which `nres` keeps a perturbation; 0: the
       whole episode.

@@ -14,9 +14,11 @@ from tasks.augment.batches import EffectiveBatchSize, LabelNoise
 from tasks.augment.delay import DelayGradient
 from tasks.augment.evolution import EvolutionGradient
 from tasks.augment.gradients import CastGradient, NoisyGradient
+from tasks.augment.initial import ScaleInit
 from tasks.augment.loss_scale import ScaleLoss
 from tasks.augment.mixture import MixtureFamily
 from tasks.augment.normalizers import (
+  AdamCurve,
   BaselineCurve,
   ClipLoss,
   RescaleLoss,
@@ -39,7 +41,9 @@ AUGMENTATIONS: Mapping[str, Callable[[], Augmentation]] = {
   "noisy_gradient": NoisyGradient,
   "delayed_gradient": DelayGradient,
   "evolution_gradient": EvolutionGradient,
+  "scale_init": ScaleInit,
   "subspace": Subspace,
+  "baseline_curve": AdamCurve,
 }
 
 
@@ -71,6 +75,7 @@ def get(name: str) -> Augmentation:
 
 __all__ = [
   "AUGMENTATIONS",
+  "AdamCurve",
   "Augmentation",
   "AugmentedFamily",
   "BaselineCurve",
@@ -84,6 +89,7 @@ __all__ = [
   "NoisyGradient",
   "Reparametrize",
   "RescaleLoss",
+  "ScaleInit",
   "ScaleLoss",
   "Subspace",
   "WrappedTask",

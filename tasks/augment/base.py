@@ -10,13 +10,14 @@ Main names: `Augmentation`, `AugmentedFamily`.
 """
 
 import abc
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers
+from tasks import layers, width
 from tasks.base import Config, Task, TaskFamily
 from tasks.hosted import hosted_family
 
@@ -30,6 +31,11 @@ class Augmentation(abc.ABC):
     """Samples the augmentation's config for the member `cfg` of `family`."""
     del family, cfg
     return jax.random.bits(key, ())
+
+  def fitted(self, family: TaskFamily) -> "Augmentation":
+    """Returns the augmentation with what it has to measure on a family."""
+    del family
+    return self
 
   @abc.abstractmethod
   def wrap(self, task: Task, cfg: Config) -> Task:
@@ -51,6 +57,11 @@ class AugmentedFamily(TaskFamily):
     self.data_ids = getattr(family, "data_ids", frozenset())
     self._name = family.name
 
+  def widened(self, factor: int) -> TaskFamily:
+    """Returns the same augmentation of the widened family."""
+    family = width.scale_width(self.family, factor)
+    return AugmentedFamily(family, self.augmentation)
+
   def sample(self, key: PRNGKeyArray) -> Config:
     family_key, own_key = jax.random.split(key)
     cfg = self.family.sample(family_key)
@@ -58,7 +69,13 @@ class AugmentedFamily(TaskFamily):
 
   def task_fn(self, cfg: Config) -> Task:
     family_cfg, own_cfg = cfg
-    return self.augmentation.wrap(self.family.task_fn(family_cfg), own_cfg)
+    return self._fitted.wrap(self.family.task_fn(family_cfg), own_cfg)
+
+  @functools.cached_property
+  def _fitted(self) -> Augmentation:
+    # Measured at first use, outside of any `jit` around it.
+    with jax.ensure_compile_time_eval():
+      return self.augmentation.fitted(self.family)
 
 
 def log_uniform(

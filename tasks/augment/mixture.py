@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tasks import width
 from tasks.base import (
   Batch,
   Config,
@@ -41,6 +42,11 @@ class MixtureFamily(TaskFamily):
     self._name = name or "+".join(f.name for f in families)
     self.architecture = "+".join(f.architecture for f in families)
     self.data_ids = frozenset().union(*(f.data_ids for f in families))
+
+  def widened(self, factor: int) -> TaskFamily:
+    """Returns the mixture of the widened families."""
+    wide = [width.scale_width(family, factor) for family in self.families]
+    return MixtureFamily(wide, f"{self.name}_wide{factor}")
 
   def sample(self, key: PRNGKeyArray) -> Config:
     keys = jax.random.split(key, len(self.families) + 1)
@@ -86,6 +92,15 @@ class MixtureTask(Task):
       for task, p, k, batch in zip(self._members, params, keys, data)
     ]
     return jnp.sum(self._weights * jnp.stack(losses))
+
+  def normalizer(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Clips at the weighted sum of the members' own ceilings."""
+    ceilings = [
+      jnp.nan_to_num(task.normalizer(jnp.float32(jnp.inf)), posinf=jnp.inf)
+      for task in self._members
+    ]
+    ceiling = jnp.sum(self._weights * jnp.stack(ceilings))
+    return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, ceiling), ceiling)
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     keys = jax.random.split(key, len(self._members))

@@ -4,7 +4,7 @@ One meta-objective averages over tasks whose losses may differ by orders of
 magnitude and may diverge; a normaliser maps a loss to a bounded, comparable
 number and never changes what the inner optimizer sees.
 
-Main names: `ClipLoss`, `RescaleLoss`, `BaselineCurve`, `adam_curve`.
+Main names: `ClipLoss`, `RescaleLoss`, `BaselineCurve`, `AdamCurve`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tasks.augment.base import Augmentation
-from tasks.base import Config, Task
+from tasks.base import Config, Task, TaskFamily
 from tasks.wrapped import WrappedTask
 
 
@@ -119,6 +119,40 @@ class BaselineCurve(Augmentation):
     return NormalizedTask(task, normalize)
 
 
+@dataclasses.dataclass(frozen=True)
+class AdamCurve(Augmentation):
+  """The `BaselineCurve` of Adam on one member of the family.
+
+  It is measured when the first member is made, which takes a compilation and
+  a run.
+
+  Attributes:
+    num_steps: Length of that run.
+    learning_rate: Adam's learning rate.
+    ceiling: Largest value.
+  """
+
+  num_steps: int = 500
+  learning_rate: float = 1e-2
+  ceiling: float = 2.0
+
+  def fitted(self, family: TaskFamily) -> BaselineCurve:
+    key = jax.random.key(0)
+    curve = adam_curve(
+      family.task_fn(family.sample(key)),
+      key,
+      num_steps=self.num_steps,
+      learning_rate=self.learning_rate,
+    )
+    return BaselineCurve(curve, self.ceiling)
+
+  def wrap(self, task: Task, cfg: Config) -> Task:
+    raise ValueError(
+      f"The curve of {task.name!r} is not measured; use augment(family,"
+      " AdamCurve()), or fitted(family)."
+    )
+
+
 class NormalizedTask(WrappedTask):
   """A task with another normaliser, of the wrapped task's raw loss; final."""
 
@@ -133,7 +167,7 @@ class NormalizedTask(WrappedTask):
 def adam_curve(
   task: Task, key: PRNGKeyArray, *, num_steps: int, learning_rate: float
 ) -> tuple[float, ...]:
-  """Trains a task without model state by Adam and returns its losses.
+  """Trains a task by Adam and returns its losses.
 
   Args:
     task: The task.
@@ -148,15 +182,17 @@ def adam_curve(
   init_key, run_key = jax.random.split(key)
 
   def step(carry, key):
-    params, state = carry
-    loss, gradient = jax.value_and_grad(task.loss)(params, key, None)
+    params, model_state, state = carry
+    (loss, model_state), gradient = jax.value_and_grad(
+      task.loss_with_state, has_aux=True
+    )(params, model_state, key, None)
     updates, state = optimizer.update(gradient, state)
-    return (optax.apply_updates(params, updates), state), loss
+    return (optax.apply_updates(params, updates), model_state, state), loss
 
   @jax.jit
   def run(init_key, run_key):
-    params = task.init(init_key)
-    carry = params, optimizer.init(params)
+    params, model_state = task.init_with_state(init_key)
+    carry = params, model_state, optimizer.init(params)
     return jax.lax.scan(step, carry, jax.random.split(run_key, num_steps))[1]
 
   losses = np.asarray(run(init_key, run_key), np.float64)

@@ -14,7 +14,7 @@ from tasks.data.base import (
   index_splits,
   range_splits,
 )
-from tasks.data.sources import list_sources, load, register
+from tasks.data.sources import list_sources, load, origin, register
 
 __all__ = [
   "PARTS",
@@ -23,6 +23,7 @@ __all__ = [
   "index_splits",
   "list_sources",
   "load",
+  "origin",
   "range_splits",
   "register",
 ]

@@ -86,6 +86,12 @@ class ArrayData(DataSet):
     arrays: Mapping[str, np.ndarray],
     indices: Mapping[str, np.ndarray],
   ):
+    for split, rows in indices.items():
+      if not len(rows):
+        raise ValueError(
+          f"The part {part!r} of the data source {name!r} has no examples in"
+          f" the split {split!r}; it needs a larger source."
+        )
     self.name = name
     self.part = part
     self.indices = indices
@@ -180,8 +186,17 @@ def range_splits(length: int, part: str) -> dict[str, tuple[int, int]]:
   Returns:
     For each split the half-open range (begin, end).
   """
+  return split_range(*part_range(length, part))
+
+
+def part_range(length: int, part: str) -> tuple[int, int]:
+  """Returns the half-open range of a part of `range(length)`."""
   check_part(part)
-  begin, end = _cut(0, length, _PART_FRACTIONS)[PARTS.index(part)]
+  return _cut(0, length, _PART_FRACTIONS)[PARTS.index(part)]
+
+
+def split_range(begin: int, end: int) -> dict[str, tuple[int, int]]:
+  """Returns the half-open range of each split of `range(begin, end)`."""
   return dict(zip(SPLITS, _cut(begin, end, _SPLIT_FRACTIONS)))
 
 

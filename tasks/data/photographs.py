@@ -1,8 +1,10 @@
 """Two photographs that ship with scikit-learn: a temple and a flower.
 
-`photographs` serves patches as images without labels; neural fields fit one
-whole photograph. Parts and splits are vertical strips of both photographs,
-and no patch crosses into another strip.
+`photographs` serves patches of 16 x 16 pixels as images without labels, and
+`photographs_patch8` and `photographs_patch32` smaller and larger ones of the
+same grain; neural fields fit crops. Parts are vertical strips of both
+photographs and splits are horizontal bands of a part, the same for every
+size of patch, and no patch crosses into another.
 
 Main names: `photograph`.
 """
@@ -14,11 +16,11 @@ import numpy as np
 from tasks import names
 from tasks.base import SPLITS
 from tasks.data import images
-from tasks.data.base import ArrayData, range_splits
+from tasks.data.base import ArrayData, part_range, split_range
 from tasks.data.sources import register
 
 PHOTOGRAPHS = ("china", "flower")
-PATCH = 16
+NAMES = {16: "photographs", 8: "photographs_patch8", 32: "photographs_patch32"}
 
 
 @functools.cache
@@ -44,21 +46,29 @@ def photograph(name: str) -> np.ndarray:
     ) from error
 
 
-@register("photographs")
-def photograph_patches(part: str, data_dir: str | None = None) -> ArrayData:
-  """Patches of 16 x 16 pixels in colour: `image` in [0, 1]."""
+def photograph_patches(
+  size: int, part: str, data_dir: str | None = None
+) -> ArrayData:
+  """Patches of `size` x `size` pixels in colour: `image` in [0, 1]."""
   del data_dir
   found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
   for name in PHOTOGRAPHS:
     pixels = photograph(name)
-    for split, (begin, end) in range_splits(pixels.shape[1], part).items():
-      strip = pixels[:, begin:end]
-      found[split].append(images.patches(strip, PATCH, PATCH // 2))
+    strip = pixels[:, slice(*part_range(pixels.shape[1], part))]
+    for split, (begin, end) in split_range(0, len(strip)).items():
+      band = strip[begin:end]
+      found[split].append(images.patches(band, size, size // 2))
   counts = [sum(map(len, found[split])) for split in SPLITS]
   ends = np.cumsum(counts)
   return ArrayData(
-    "photographs",
+    NAMES[size],
     part,
     {"image": np.concatenate([x for split in SPLITS for x in found[split]])},
     {s: np.arange(e - n, e) for s, e, n in zip(SPLITS, ends, counts)},
+  )
+
+
+for _size, _name in NAMES.items():
+  register(_name, origin="photographs")(
+    functools.partial(photograph_patches, _size)
   )

@@ -4,7 +4,7 @@ A source is a function of (part, data_dir) that returns a `DataSet`. The
 modules of this package register theirs when they are first imported, which
 happens at the first look-up. Each (source, part, data_dir) is loaded once.
 
-Main names: `register`, `load`, `list_sources`.
+Main names: `register`, `load`, `list_sources`, `origin`.
 """
 
 import functools
@@ -26,15 +26,25 @@ _MODULES = (
   "languages",
 )
 _LOADERS: dict[str, Loader] = {}
+_ORIGINS: dict[str, str] = {}
 
 
-def register(name: str) -> Callable[[Loader], Loader]:
-  """Returns a decorator that registers a loader under `name`."""
+def register(
+  name: str, *, origin: str | None = None
+) -> Callable[[Loader], Loader]:
+  """Returns a decorator that registers a loader under `name`.
+
+  Args:
+    name: Name of the source.
+    origin: Name of another source with the same examples in the same parts,
+      only served in another form; `None` if there is none.
+  """
 
   def decorate(loader: Loader) -> Loader:
     if name in _LOADERS:
       raise ValueError(f"The data source {name!r} is registered twice.")
     _LOADERS[name] = loader
+    _ORIGINS[name] = origin or name
     return loader
 
   return decorate
@@ -50,6 +60,17 @@ def list_sources() -> tuple[str, ...]:
   """Returns the names of all registered sources."""
   _import_all()
   return tuple(sorted(_LOADERS))
+
+
+def origin(name: str) -> str:
+  """Returns the source whose examples `name` serves, resized or encoded.
+
+  Names that are no sources, those of problems that make their own data,
+  stand for themselves.
+  """
+  _import_all()
+  source = name.partition("@")[0]
+  return _ORIGINS.get(source, source)
 
 
 @functools.lru_cache(maxsize=64)

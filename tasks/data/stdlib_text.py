@@ -148,4 +148,4 @@ def _pairs(
 
 for _name in _TEXTS:
   register(_name)(functools.partial(_bytes, _name))
-  register(f"{_name}_bpe")(functools.partial(_pairs, _name))
+  register(f"{_name}_bpe", origin=_name)(functools.partial(_pairs, _name))

@@ -97,3 +97,11 @@ _register(
   activation="gelu",
 )
 _register("autoencoder_sprites8_24", "sprites@8", 24)
+_register(
+  "autoencoder_patches8_96_24_96_silu",
+  "photographs_patch8",
+  96,
+  24,
+  96,
+  activation="silu",
+)

@@ -30,6 +30,8 @@ from tasks.base import (
 
 # Fields that do not change what model is trained.
 _NOT_ARCHITECTURE = {"name", "data", "part", "data_dir", "batch_size"}
+# Fields that say how wide a model is, whatever its class.
+_WIDTHS = ("hidden", "channels", "width", "dimension")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,26 @@ class ZooFamily(TaskFamily):
     """The class of models, for instance `"mlp"`."""
     return type(self).__name__.removesuffix("Family").lower()
 
+  @property
+  def widths(self) -> tuple[str, ...]:
+    """Names of the fields that grow with the width; none if it is given."""
+    fields = {field.name for field in dataclasses.fields(self)}
+    return tuple(name for name in _WIDTHS if name in fields)
+
+  def widened(self, factor: int) -> "ZooFamily":
+    """Returns the family with all its widths multiplied.
+
+    Raises:
+      ValueError: If the family has no width: its data give its size.
+    """
+    if not self.widths:
+      raise ValueError(
+        f"The family {self.name!r} cannot be widened: its data or its function"
+        " give its size."
+      )
+    sizes = {name: _times(getattr(self, name), factor) for name in self.widths}
+    return dataclasses.replace(self, name=f"{self.name}_wide{factor}", **sizes)
+
   @functools.cached_property
   def data_set(self) -> data_lib.DataSet:
     """The data set, loaded at first use."""
@@ -82,8 +104,7 @@ class ZooFamily(TaskFamily):
   @property
   def data_ids(self) -> frozenset[tuple[str, str]]:  # type: ignore[override]
     """The pair of data source, however resized or encoded, and part."""
-    source = self.data.partition("@")[0].removesuffix("_bpe")
-    return frozenset({(source, self.part)})
+    return frozenset({(data_lib.origin(self.data), self.part)})
 
   def sample(self, key: PRNGKeyArray) -> Config:
     """Samples a config; by default there is nothing to sample."""
@@ -118,6 +139,14 @@ class ZooFamily(TaskFamily):
   def loss_ceiling(self) -> float | None:
     """Largest loss that `normalizer` lets through; `None` for no limit."""
     return None
+
+
+def _times(size: int | tuple[int, ...], factor: int) -> int | tuple[int, ...]:
+  return (
+    size * factor
+    if isinstance(size, int)
+    else tuple(one * factor for one in size)
+  )
 
 
 class FamilyTask(Task):

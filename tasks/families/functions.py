@@ -142,6 +142,11 @@ class FunctionFamily(ZooFamily):
   def _size(self) -> int:
     return FUNCTIONS[self.function].dimension or self.dimension
 
+  @property
+  def widths(self) -> tuple[str, ...]:
+    fixed = FUNCTIONS[self.function].dimension is not None
+    return () if fixed else ("dimension",)
+
   def sample(self, key: PRNGKeyArray) -> Config:
     shift = jax.random.normal(self.part_key(key), (self._size,))
     return {"shift": shift}

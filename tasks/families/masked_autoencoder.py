@@ -91,3 +91,10 @@ registry.register(
   width=24,
   num_blocks=1,
 )
+registry.register(
+  "masked_autoencoder_patches32",
+  MaskedAutoencoderFamily,
+  data="photographs_patch32",
+  patch_size=4,
+  width=40,
+)

@@ -44,6 +44,10 @@ class MatrixFactorizationFamily(ZooFamily):
   depth: int = 2
   init: float = 0.3
 
+  @property
+  def widths(self) -> tuple[str, ...]:
+    return ("num_rows", "num_columns", "rank")
+
   def sample(self, key: PRNGKeyArray) -> Config:
     keys = jax.random.split(self.part_key(key), 4)
     shape = (self.num_rows, self.num_columns)

@@ -19,7 +19,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from tasks import layers, losses, names, registry
 from tasks.base import SPLITS, Batch, Config, Params, Scalar
-from tasks.data.base import random_rows, range_splits
+from tasks.data.base import part_range, random_rows
 from tasks.data.photographs import PHOTOGRAPHS, photograph
 from tasks.families.base import ZooFamily
 
@@ -60,11 +60,8 @@ class NeuralFieldFamily(ZooFamily):
       raise names.unknown_name("encoding", self.encoding, ENCODINGS)
 
   def sample(self, key: PRNGKeyArray) -> Config:
-    strips = [range_splits(640, self.part)[s] for s in SPLITS]
-    left, right = strips[0][0], strips[-1][1]
-    photographs = np.stack(
-      [photograph(name)[:, left:right] for name in PHOTOGRAPHS]
-    )
+    strip = slice(*part_range(640, self.part))
+    photographs = np.stack([photograph(name)[:, strip] for name in PHOTOGRAPHS])
     keys = jax.random.split(key, 4)
     which = jax.random.randint(keys[0], (), 0, len(PHOTOGRAPHS))
     limits = np.asarray(photographs.shape[1:3]) - self.crop

@@ -27,6 +27,7 @@ class ResNetFamily(ZooFamily):
     num_blocks: Number of residual blocks.
     stem_stride: Stride of the first convolution.
     norm: Name in `tasks.layers.NORMS`; `"batch"` uses the batch's moments.
+    activation: Name in `tasks.layers.ACTIVATIONS`.
   """
 
   data: str = "digits"
@@ -34,6 +35,7 @@ class ResNetFamily(ZooFamily):
   num_blocks: int = 2
   stem_stride: int = 2
   norm: str = "layer"
+  activation: str = "relu"
 
   def init_params(self, cfg: Config, key: PRNGKeyArray) -> Params:
     del cfg
@@ -58,9 +60,10 @@ class ResNetFamily(ZooFamily):
     self, block: Params, x: Float[Array, "batch height width channels"]
   ) -> Float[Array, "batch height width channels"]:
     norm, residual = layers.norm(self.norm), x
+    activation = layers.activation(self.activation)
     for j in range(2):
       layer = block[f"conv_{j}"]
-      residual = layers.conv(layer, jax.nn.relu(norm(layer, residual)))
+      residual = layers.conv(layer, activation(norm(layer, residual)))
     return x + residual
 
   def batch_loss(
@@ -70,7 +73,8 @@ class ResNetFamily(ZooFamily):
     x = layers.conv(params["stem"], batch["image"], stride=self.stem_stride)
     for i in range(self.num_blocks):
       x = self._block(params[f"block_{i:02d}"], x)
-    x = jax.nn.relu(layers.norm(self.norm)(params["logits"], x))
+    x = layers.norm(self.norm)(params["logits"], x)
+    x = layers.activation(self.activation)(x)
     logits = layers.dense(params["logits"], jnp.mean(x, axis=(1, 2)))
     return losses.softmax_cross_entropy(logits, batch["label"])
 

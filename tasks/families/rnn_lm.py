@@ -75,6 +75,10 @@ class RNNLMFamily(SequenceFamily):
   hidden: int = 48
   embedding: int = 24
 
+  @property
+  def widths(self) -> tuple[str, ...]:
+    return ("hidden", "embedding")
+
   def __post_init__(self):
     super().__post_init__()
     if self.cell not in CELLS:

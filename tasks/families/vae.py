@@ -39,6 +39,10 @@ class VAEFamily(ZooFamily):
   beta: float = 1.0
   activation: str = "relu"
 
+  @property
+  def widths(self) -> tuple[str, ...]:
+    return ("hidden", "latent")
+
   def init_params(self, cfg: Config, key: PRNGKeyArray) -> Params:
     del cfg
     num_pixels = math.prod(self.data_set.field_shape("image"))

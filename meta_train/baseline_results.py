@@ -1,0 +1,202 @@
+"""Tuned baselines that ship with the package, one file a task.
+
+Idea: the baselines of a task are the same for every optimizer that is
+evaluated on it, and cost more than all of those; so they are computed once.
+Each file says what task it was measured on, how, by which versions and on
+which machine. It is refused when the definition of the task, or of a
+baseline, is no longer the same; and rows whose initial losses are not those
+of the runs that they are compared with are refused too, which finds changed
+data. `python -m meta_train.make_baselines` makes the files.
+
+Names: `ResultsFile`, `read`, `write`, `check_paired`, `NUM_STEPS`,
+`NUM_SEEDS`.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flt_lopt import _atomic_file
+from meta_train import run_rows
+from meta_train.baseline_runs import BEYOND, TUNING_SEED
+from meta_train.baselines import Baseline
+from meta_train.candidates import baseline_candidate
+from meta_train.definition import definition
+from meta_train.rows import Row, finite
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
+NUM_STEPS = 2000
+NUM_SEEDS = 5
+REMAKE = "python -m meta_train.make_baselines"
+_KIND = "flt_lopt baseline results"
+#: Initial losses of equal runs agree to this on all machines.
+_TOLERANCE = 1e-3
+
+
+class ResultsFile(NamedTuple):
+  """What a file of baseline results holds.
+
+  Attributes:
+    header: task, protocol and provenance.
+    rows: the rows of all baselines.
+  """
+
+  header: dict[str, Any]
+  rows: list[Row]
+
+
+def protocol(
+  task: Any, *, num_steps: int = NUM_STEPS, num_seeds: int = NUM_SEEDS
+) -> dict[str, Any]:
+  """Returns what a file's rows must have been measured by to be of use.
+
+  Args:
+    task: the task.
+    num_steps: inner steps of a run.
+    num_seeds: runs to compare on.
+  """
+  return {
+    "kind": _KIND,
+    "format": run_rows.FORMAT,
+    "task": task.name,
+    "definition": definition(task),
+    "num_steps": num_steps,
+    "seeds": list(range(num_seeds)),
+    "tuning_seed": TUNING_SEED,
+    "reference_steps": BEYOND * num_steps,
+  }
+
+
+def fingerprint(baseline: Baseline) -> list[Any]:
+  """Returns what a baseline's rows must have been measured with."""
+  return [baseline_candidate(baseline).fingerprint, list(baseline.rates)]
+
+
+def path_of(task: Any, folder: str | os.PathLike = FOLDER) -> pathlib.Path:
+  """Returns the file of a task's results."""
+  return pathlib.Path(folder) / f"{task.name}.jsonl.gz"
+
+
+def load(path: str | os.PathLike) -> ResultsFile | None:
+  """Reads a file; `None` if there is none, or it is damaged.
+
+  Args:
+    path: the file.
+  """
+  try:
+    text = gzip.decompress(pathlib.Path(path).read_bytes()).decode()
+    header, *rows = (json.loads(line) for line in text.splitlines())
+  except (OSError, EOFError, ValueError):
+    return None
+  if not isinstance(header, dict) or header.get("kind") != _KIND:
+    return None
+  return ResultsFile(header, rows)
+
+
+def write(path: str | os.PathLike, results: ResultsFile) -> None:
+  """Writes a file in one atomic step.
+
+  Args:
+    path: the file; its folder is made if need be.
+    results: its content.
+  """
+  lines = [results.header, *results.rows]
+  text = "".join(
+    json.dumps(finite(line), allow_nan=False, separators=(",", ":")) + "\n"
+    for line in lines
+  )
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Without the time, so that the same rows are the same file.
+  _atomic_file.write_bytes(path, gzip.compress(text.encode(), mtime=0))
+
+
+def read(
+  task: Any,
+  baselines: Iterable[Baseline],
+  *,
+  num_steps: int,
+  num_seeds: int,
+  folder: str | os.PathLike = FOLDER,
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Returns the shipped rows of a task that can be used.
+
+  Args:
+    task: the task.
+    baselines: those that are wanted.
+    num_steps: inner steps of a run.
+    num_seeds: runs to compare on; more than there are is a refusal.
+    folder: of the files.
+
+  Returns:
+    Baseline name -> rows, and a sentence for whatever is refused or missing.
+  """
+  results = load(path_of(task, folder))
+  if results is None:
+    return {}, [
+      f"{task.name}: there are no shipped baselines; compute them with "
+      f"--compute_baselines, or once for all with {REMAKE}"
+    ]
+  wanted = protocol(task, num_steps=num_steps, num_seeds=num_seeds)
+  there = {name: results.header.get(name) for name in wanted}
+  if wanted["seeds"] == (there["seeds"] or [])[:num_seeds]:
+    there["seeds"] = wanted["seeds"]
+  differing = [name for name in wanted if wanted[name] != there[name]]
+  if differing:
+    return {}, [
+      f"{task.name}: the shipped baselines are of another "
+      f"{' and '.join(differing)} and were refused; compute them with "
+      f"--compute_baselines, or make them anew with {REMAKE}"
+    ]
+  found, problems = {}, []
+  measured = results.header.get("baselines", {})
+  for baseline in baselines:
+    if measured.get(baseline.name) != fingerprint(baseline):
+      problems.append(
+        f"{task.name}: the shipped results of {baseline.name} are missing or "
+        f"of another grid and were refused; make them anew with {REMAKE}"
+      )
+      continue
+    found[baseline.name] = [
+      row
+      for row in results.rows
+      if row["optimizer"] == baseline.name
+      and row["seed"] in (None, TUNING_SEED, *range(num_seeds))
+    ]
+  return found, problems
+
+
+def check_paired(
+  rows: Sequence[Row], shipped: dict[str, list[Row]]
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Refuses shipped rows whose runs did not start like those of a candidate.
+
+  Args:
+    rows: rows of candidates on the same task.
+    shipped: baseline name -> rows.
+
+  Returns:
+    What is not refused, and a sentence for each baseline that is.
+  """
+  starts = {row["seed"]: row["first_loss"] for row in rows}
+  kept, problems = {}, []
+  for name, group in shipped.items():
+    pairs = [
+      (starts[row["seed"]], row["first_loss"])
+      for row in group
+      if row["seed"] in starts and row.get("first_loss") is not None
+    ]
+    if all(np.isclose(*pair, rtol=_TOLERANCE, atol=1e-6) for pair in pairs):
+      kept[name] = group
+    else:
+      problems.append(
+        f"{group[0]['task']}: the shipped runs of {name} started from other "
+        "losses than the ones of today, so the data or the model has changed; "
+        f"they were refused; make them anew with {REMAKE}"
+      )
+  return kept, problems

@@ -1,0 +1,60 @@
+"""The starter recipe: an optimizer for many kinds of small tasks.
+
+    python -m meta_train --recipe=starter
+    python -m meta_train.evaluate \
+      --weights=runs/all_small-seed0/theta.safetensors
+
+10,000 outer steps of 3,200 inner steps on 22 families of `all_small`: those
+whose steps are cheap on a CPU, and one recurrent network. Four families an
+outer step, weights and losses scaled at random, horizons up to 2,000 steps,
+some withheld and some wrong. The result is the running average of theta that
+was best on the suite's validation tasks.
+"""
+
+from meta_train.config import MetaTrainConfig
+
+FAMILIES = (
+  "mlp_digits_32",
+  "mlp_digits_16_tanh",
+  "mlp_digits_32x4",
+  "mlp_digits_32_32_batch_norm",
+  "mlp_sprites8_32",
+  "mlp_signals_32",
+  "mlp_teacher_32",
+  "conv_digits_8_16",
+  "autoencoder_digits_16",
+  "autoencoder_sprites8_24",
+  "vae_digits_48_8",
+  "rnn_elman_dyck",
+  "quadratic_16",
+  "quadratic_32_axes",
+  "rosenbrock",
+  "levy",
+  "softmax_digits",
+  "softmax_iris",
+  "matrix_completion_32",
+  "siren_photographs_32x2",
+  "graph_communities_24x2",
+  "few_shot_sinusoids_32x2",
+)
+
+CONFIG = MetaTrainConfig(
+  task_suite="all_small",
+  families=",".join(FAMILIES),
+  augment="reparametrize_tensor,scale_loss",
+  outer_steps=10_000,
+  num_tasks=8,
+  families_per_step=4,
+  max_horizon=2000,
+  withhold_num_steps=0.2,
+  wrong_num_steps=0.1,
+  outer_learning_rate=1e-3,
+  outer_warmup=100,
+  outer_decay=10_000,
+  theta_average=0.995,
+  validate_every=1000,
+  result="best",
+  checkpoint_every=250,
+  log_every=50,
+  evaluate=False,
+)

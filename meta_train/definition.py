@@ -1,0 +1,67 @@
+"""What a task is, as a short text that changes when the task does.
+
+It is made of the name, the static choices of the model and the data that are
+not the defaults, and the shapes of parameters, model state and batches. (So a
+family may get a new option without voiding what was measured before.) Rows
+that were measured under another definition are not compared with new ones.
+
+Main names: `digest`, `definition`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+import jax
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def digest(*parts: Any) -> str:
+  """Returns 16 hexadecimal digits that depend on all parts.
+
+  Args:
+    *parts: anything JSON can hold; other things count by their text.
+  """
+  text = json.dumps(parts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def definition(task: Any) -> str:
+  """Returns the digest of a task's definition.
+
+  Args:
+    task: a task; see `tasks.base.Task`.
+  """
+  return digest(
+    getattr(task, "name", type(task).__name__),
+    sorted(map(str, getattr(task, "data_ids", ()))),
+    _choices(task),
+    _shapes(task),
+  )
+
+
+def _choices(task: Any) -> list[str]:
+  family = getattr(task, "family", None)
+  if not dataclasses.is_dataclass(family):
+    return [getattr(task, "architecture", "")]
+  choices = [type(family).__name__]
+  for field in dataclasses.fields(family):
+    value = getattr(family, field.name)
+    if value != field.default:
+      choices.append(_ADDRESS.sub("", f"{field.name}={value!r}"))
+  return choices
+
+
+def _shapes(task: Any) -> list[str]:
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  made = [jax.eval_shape(task.init_with_state, key)]
+  if getattr(task, "datasets", None) is None:
+    sample_batch = getattr(task, "sample_batch", lambda key: None)
+    made.append(jax.eval_shape(sample_batch, key))
+  return [
+    f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(made)
+  ]

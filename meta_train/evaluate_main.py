@@ -1,0 +1,254 @@
+"""`python -m meta_train.evaluate`: optimizers on a suite of tasks.
+
+Evaluates weights of ours (by shipped name or file) and optimizers of anybody
+(module:factory) on every task of a suite, puts the tuned baselines beside
+them, and writes rows, tables, pictures and a page into one folder.
+
+Main names: `main`, `EvaluateConfig`.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from meta_train import baseline_results, command_line
+from meta_train import config as config_lib
+from meta_train.errors import UserError
+from meta_train.program import run_program
+
+_option = config_lib._option
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """The flags of the program.
+
+  Raises:
+    UserError: at construction, for a value out of its range.
+  """
+
+  weights: str = _option(
+    "",
+    "names of shipped weights, or files of weights, separated by commas",
+    group="What to evaluate",
+  )
+  optimizer: str = _option(
+    "",
+    "optimizers of your own, separated by commas: module:factory, where "
+    "factory(num_steps=...) returns an optax transformation",
+  )
+  task_suite: str = _option(
+    "held_out_small",
+    "suite whose held-out (or else validation) tasks to evaluate on",
+  )
+  tasks: str = _option(
+    "", "only these tasks of the suite, separated by commas; empty: all"
+  )
+  sweep: str = _option(
+    "",
+    "instead of the plain evaluation these sweeps, separated by commas: "
+    "horizon, width, batch_size, told_steps, loss_scale, dtype",
+  )
+  steps: int = _option(
+    baseline_results.NUM_STEPS, "length of a run", unit="inner steps", low=2
+  )
+  seeds: int = _option(
+    baseline_results.NUM_SEEDS,
+    "runs of each optimizer on each task",
+    unit="runs",
+    low=1,
+  )
+  baselines: str = _option(
+    "",
+    "hand-designed optimizers to compare with, separated by commas; none; "
+    "empty: all (in sweeps, adam)",
+    group="What to compare with",
+  )
+  compute_baselines: bool = _option(
+    False,
+    "compute baselines that don't ship with the package for these tasks, "
+    "steps and seeds; it takes much longer than the rest",
+  )
+  overhead_tasks: int = _option(
+    3,
+    "tasks, from small to large, on which to measure time per step",
+    unit="tasks",
+    low=0,
+  )
+  folder: str = _option(
+    "",
+    "where rows and report go, beside those of earlier evaluations of the "
+    "same suite; empty: runs/evaluation-SUITE",
+    group="The machine",
+  )
+  data_dir: str = _option(
+    "", "folder of published data sets, for suites that use them"
+  )
+  num_devices: int = _option(
+    0,
+    "XLA devices to share the work; 0: on a CPU one per core, else all",
+    unit="devices",
+    low=0,
+  )
+  compilation_cache_dir: str = _option(
+    "", "where compiled programs are kept; empty: the user's cache; off: none"
+  )
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      config_lib._check_bounds(field, getattr(self, field.name))
+
+
+PROGRAM = command_line.Program(
+  name="python -m meta_train.evaluate",
+  config=EvaluateConfig,
+  actions={"help": "show this text"},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns the exit code.
+
+  Args:
+    arguments: without the program's name; None: those of this process.
+  """
+  return run_program(
+    PROGRAM,
+    run,
+    arguments,
+    summary="Evaluates optimizers on a suite of tasks and writes a report.",
+  )
+
+
+def run(config: EvaluateConfig) -> None:
+  """Does what the flags say.
+
+  Args:
+    config: the flags.
+
+  Raises:
+    UserError: for anything the user can mend.
+  """
+  from meta_train import evaluation_folder, jobs, overhead, suite_report
+  from meta_train.evaluation_plan import make_jobs, shipped_baselines
+
+  _set_up(config)
+  plan = _plan(config)
+  folder = evaluation_folder.open_folder(
+    config.folder or f"runs/evaluation-{config.task_suite}",
+    suite=config.task_suite,
+    num_steps=config.steps,
+    num_seeds=config.seeds,
+  )
+  todo, problems = make_jobs(plan)
+  rows = jobs.run_jobs(
+    todo,
+    folder.rows,
+    keep=evaluation_folder.not_replaced(plan),
+    side_by_side=True,
+    on_job=_Progress(len(todo)),
+  )
+  shipped, refused = shipped_baselines(plan, rows)
+  folder.add_shipped(shipped)
+  _measure_overhead(overhead, plan, config, folder)
+  folder.describe(plan, config, [*problems, *refused])
+  page = suite_report.write_report(folder.path)
+  for sentence in suite_report.headlines(folder.path):
+    print(sentence)
+  print(f"rows    {folder.rows}\nreport  {page}")
+
+
+def _set_up(config: EvaluateConfig) -> None:
+  from meta_train import machine
+
+  machine.set_up(
+    config_lib.MetaTrainConfig(
+      num_devices=config.num_devices,
+      compilation_cache_dir=config.compilation_cache_dir,
+    )
+  )
+
+
+def _plan(config: EvaluateConfig) -> Any:
+  from meta_train import baselines, evaluation_plan, sweeps, task_choice
+  from meta_train.candidates import user_candidate, weights_candidate
+
+  candidates: list[Any] = []
+  for make, names in (
+    (weights_candidate, config.weights),
+    (user_candidate, config.optimizer),
+  ):
+    for name in _split(names):
+      taken = [candidate.name for candidate in candidates]
+      taken += baselines.list_baselines()
+      candidates.append(make(name, taken))
+  if not candidates:
+    raise UserError(
+      "there is nothing to evaluate; name --weights=flt-quick, a weights file, "
+      "or an --optimizer=module:factory"
+    )
+  settings = [
+    setting
+    for name in _split(config.sweep)
+    for setting in sweeps.make_sweep(name)
+  ]
+  return evaluation_plan.Plan(
+    tasks=task_choice.choose(
+      config.task_suite, names=config.tasks, data_dir=config.data_dir
+    ),
+    candidates=candidates,
+    baselines=_baselines(config),
+    settings=settings,
+    num_steps=config.steps,
+    num_seeds=config.seeds,
+    compute_baselines=config.compute_baselines,
+    options={},
+  )
+
+
+def _baselines(config: EvaluateConfig) -> list[Any]:
+  from meta_train.evaluation_plan import SWEEP_BASELINE
+  from meta_train.make_baselines import choose_baselines
+
+  if config.baselines == "none":
+    return []
+  names = config.baselines
+  if config.sweep and not names:
+    names = SWEEP_BASELINE
+  return choose_baselines(names)
+
+
+def _measure_overhead(overhead, plan, config, folder) -> None:
+  if config.overhead_tasks and not plan.settings:
+    overhead.measure(
+      plan.tasks,
+      plan.candidates,
+      folder.overhead,
+      num_tasks=config.overhead_tasks,
+      num_steps=plan.num_steps,
+      on_job=lambda what: print(what, file=sys.stderr, flush=True),
+    )
+
+
+def _split(names: str) -> list[str]:
+  return [name.strip() for name in names.split(",") if name.strip()]
+
+
+class _Progress:
+  """Prints a line for each job, with its number and the time so far."""
+
+  def __init__(self, total: int):
+    self._total = total
+    self._done = 0
+    self._begin_s = time.monotonic()
+
+  def __call__(self, what: str) -> None:
+    self._done += 1
+    passed = time.monotonic() - self._begin_s
+    # One write, since jobs on several threads say theirs.
+    sys.stderr.write(
+      f"[{self._done} of at most {self._total}, {passed:.0f} s] {what}\n"
+    )
+    sys.stderr.flush()

@@ -1,0 +1,187 @@
+"""What an evaluation consists of: candidates, baselines and settings as jobs.
+
+Names: `Plan`, `make_jobs`, `shipped_baselines`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from meta_train import baseline_results, evaluate, jobs
+from meta_train.baseline_runs import REFERENCE, baseline_job
+from meta_train.baselines import Baseline
+from meta_train.candidates import Candidate
+from meta_train.errors import UserError
+from meta_train.rows import Row
+from meta_train.sweeps import Setting
+
+
+class Plan(NamedTuple):
+  """What to evaluate.
+
+  Attributes:
+    tasks: inner tasks.
+    candidates: optimizers under evaluation.
+    baselines: hand-designed optimizers to compare with.
+    settings: of sweeps; none for the plain evaluation.
+    num_steps: inner steps of a run.
+    num_seeds: runs of each optimizer on each task.
+    compute_baselines: whether to compute baselines that don't ship.
+    options: further ones of `evaluate.run_curves`.
+  """
+
+  tasks: Sequence[Any]
+  candidates: Sequence[Candidate]
+  baselines: Sequence[Baseline]
+  settings: Sequence[Setting]
+  num_steps: int
+  num_seeds: int
+  compute_baselines: bool
+  options: dict[str, Any]
+
+
+def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
+  """Returns all jobs, and a sentence for each that can't be.
+
+  Args:
+    plan: what to evaluate.
+  """
+  if plan.settings:
+    return _sweep_jobs(plan)
+  made = [
+    evaluate.candidate_job(
+      task,
+      candidate,
+      num_steps=plan.num_steps,
+      seeds=_seeds(plan),
+      **plan.options,
+    )
+    for task in plan.tasks
+    for candidate in plan.candidates
+  ]
+  made = [_named_errors(job) for job in made]
+  if plan.compute_baselines:
+    made += _baseline_jobs(plan)
+  return made, []
+
+
+def _named_errors(job: jobs.Job) -> jobs.Job:
+  """Says in one line which optimizer failed on which task."""
+
+  def run(devices: jobs.Devices) -> list[Row]:
+    try:
+      return job.run(devices)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+      raise UserError(
+        f"{job.what} failed with {type(error).__name__}: {error}"
+      ) from error
+
+  return job._replace(run=run)
+
+
+def _seeds(plan: Plan) -> range:
+  return range(plan.num_seeds)
+
+
+def _baseline_jobs(plan: Plan) -> Iterable[jobs.Job]:
+  """Yields jobs for the baselines that don't ship."""
+  for task in plan.tasks:
+    shipped, _ = _shipped(plan, task)
+    for baseline in plan.baselines:
+      if baseline.name not in shipped:
+        yield baseline_job(
+          task,
+          baseline,
+          num_steps=plan.num_steps,
+          seeds=_seeds(plan),
+          **plan.options,
+        )
+
+
+def _shipped(plan: Plan, task: Any) -> tuple[dict[str, list[Row]], list[str]]:
+  return baseline_results.read(
+    task,
+    plan.baselines,
+    num_steps=plan.num_steps,
+    num_seeds=plan.num_seeds,
+    folder=baseline_results.FOLDER,
+  )
+
+
+def shipped_baselines(
+  plan: Plan, rows: Sequence[Row]
+) -> tuple[list[Row], list[str]]:
+  """Returns the shipped rows to compare with, and what is wrong with others.
+
+  Args:
+    plan: what to evaluate.
+    rows: the candidates' rows, which must have started from the same losses.
+  """
+  if plan.settings:
+    return [], []
+  found: list[Row] = []
+  problems: list[str] = []
+  for task in plan.tasks:
+    shipped, refused = _shipped(plan, task)
+    plain = [
+      row
+      for row in rows
+      if row["task"] == task.name
+      and row["setting"] is None
+      and row["role"] in ("learned", "user")
+    ]
+    shipped, unpaired = baseline_results.check_paired(plain, shipped)
+    there = {row["optimizer"] for row in rows if row["task"] == task.name}
+    if not {baseline.name for baseline in plan.baselines} <= there:
+      problems += refused
+    problems += unpaired
+    for name, group in shipped.items():
+      mark = {
+        "group": f"shipped {name} on {task.name}",
+        "group_size": len(group),
+        "setting": None,
+      }
+      found += [{**row, **mark} for row in group]
+  return found, problems
+
+
+def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
+  made, problems = [], []
+  for task in plan.tasks:
+    for setting in plan.settings:
+      changed = setting.change(task)
+      if changed is None:
+        problems.append(
+          f"{task.name} has no {setting.sweep} to set to {setting.value}."
+        )
+        continue
+      shared: dict[str, Any] = {
+        "num_steps": plan.num_steps * setting.steps,
+        "seeds": _seeds(plan),
+        "setting": setting.fields,
+        "loss_scale": setting.loss_scale,
+        **plan.options,
+      }
+      told = round(shared["num_steps"] * setting.told)
+      made += [
+        evaluate.candidate_job(changed, candidate, told_steps=told, **shared)
+        for candidate in plan.candidates
+      ]
+      # A baseline that is not told the steps wrongly is as it was.
+      if setting.told == 1:
+        made += [
+          baseline_job(
+            changed, _cheaper(baseline), with_envelope=False, **shared
+          )
+          for baseline in plan.baselines
+        ]
+  return made, problems
+
+
+def _cheaper(baseline: Baseline) -> Baseline:
+  """Tunes on one seed, also the reference: a sweep has many settings."""
+  return dataclasses.replace(baseline, tuned_apart=True)
+
+
+#: The baseline that sweeps compare with unless told otherwise.
+SWEEP_BASELINE = REFERENCE

@@ -1,0 +1,208 @@
+"""`python -m meta_train.make_baselines`: tunes and runs all baselines.
+
+Each task's results are a file, which is written anew after every baseline, so
+that the same command continues after a kill with the next one. Files whose
+task and grids are unchanged are left alone.
+
+Main names: `main`, `make`.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from meta_train import baseline_results, baselines, command_line
+from meta_train import config as config_lib
+from meta_train.errors import UserError
+from meta_train.program import run_program
+
+_option = config_lib._option
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeBaselinesConfig:
+  """The flags of the program."""
+
+  task_suite: str = _option(
+    "held_out_small",
+    "suite whose held-out (or else validation) tasks get baselines",
+    group="What to compute",
+  )
+  tasks: str = _option(
+    "", "only these tasks of the suite, separated by commas; empty: all"
+  )
+  baselines: str = _option(
+    "", "only these baselines, separated by commas; empty: all"
+  )
+  steps: int = _option(
+    baseline_results.NUM_STEPS,
+    "length of a run",
+    unit="inner steps",
+    low=1,
+  )
+  seeds: int = _option(
+    baseline_results.NUM_SEEDS, "runs to compare on", unit="runs", low=1
+  )
+  folder: str = _option(
+    "", "where to write; empty: into the package", group="The machine"
+  )
+  data_dir: str = _option(
+    "", "folder of published data sets, for suites that use them"
+  )
+  num_devices: int = _option(
+    0,
+    "XLA devices to share the work; 0: on a CPU one per core, else all",
+    unit="devices",
+    low=0,
+  )
+  compilation_cache_dir: str = _option(
+    "", "where compiled programs are kept; empty: the user's cache; off: none"
+  )
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      config_lib._check_bounds(field, getattr(self, field.name))
+
+
+PROGRAM = command_line.Program(
+  name=baseline_results.REMAKE,
+  config=MakeBaselinesConfig,
+  actions={"help": "show this text"},
+)
+
+
+def make(
+  tasks: Iterable[Any],
+  wanted: Sequence[baselines.Baseline],
+  folder: pathlib.Path,
+  *,
+  num_steps: int,
+  num_seeds: int,
+  provenance: dict[str, Any],
+  on_job: Callable[[str], None] = print,
+  devices: Sequence[Any] | None = None,
+  **options: Any,
+) -> None:
+  """Computes what the files in a folder lack.
+
+  Args:
+    tasks: inner tasks.
+    wanted: baselines.
+    folder: of the files.
+    num_steps: inner steps of a run.
+    num_seeds: runs to compare on.
+    provenance: written into the files that change.
+    on_job: called with a line of text before each baseline of a task.
+    devices: they share the runs; `None`: all local ones.
+    **options: passed to `evaluate.run_curves`.
+  """
+  import jax
+
+  from meta_train.baseline_runs import baseline_job
+
+  devices = jax.local_devices() if devices is None else devices
+  for task in tasks:
+    path = baseline_results.path_of(task, folder)
+    protocol = baseline_results.protocol(
+      task, num_steps=num_steps, num_seeds=num_seeds
+    )
+    done, rows = _done(path, protocol)
+    for baseline in wanted:
+      measured = baseline_results.fingerprint(baseline)
+      if done.get(baseline.name) == measured:
+        continue
+      job = baseline_job(
+        task, baseline, num_steps=num_steps, seeds=range(num_seeds), **options
+      )
+      on_job(job.what)
+      begin = time.monotonic()
+      made = job.run(devices)
+      took = {"wall_s": round(time.monotonic() - begin, 1), **provenance}
+      done[baseline.name] = measured
+      rows = [row for row in rows if row["optimizer"] != baseline.name] + made
+      former = baseline_results.load(path)
+      history = former.header.get("provenance", {}) if former else {}
+      baseline_results.write(
+        path,
+        baseline_results.ResultsFile(
+          {
+            **protocol,
+            "baselines": done,
+            "provenance": {**history, baseline.name: took},
+          },
+          rows,
+        ),
+      )
+
+
+def _done(path: pathlib.Path, protocol: dict[str, Any]):
+  """Returns what a file of the same protocol holds."""
+  results = baseline_results.load(path)
+  if results is None or any(
+    results.header.get(name) != value for name, value in protocol.items()
+  ):
+    return {}, []
+  return dict(results.header.get("baselines", {})), results.rows
+
+
+def _run(config: MakeBaselinesConfig) -> None:
+  from meta_train import environment, machine, task_choice
+
+  machine.set_up(
+    config_lib.MetaTrainConfig(
+      num_devices=config.num_devices,
+      compilation_cache_dir=config.compilation_cache_dir,
+    )
+  )
+  described = environment.describe(seed=0, command=sys.argv)
+  kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
+  kept += ["versions", "git_revision"]
+  make(
+    task_choice.choose(
+      config.task_suite, names=config.tasks, data_dir=config.data_dir
+    ),
+    choose_baselines(config.baselines),
+    pathlib.Path(config.folder or baseline_results.FOLDER),
+    num_steps=config.steps,
+    num_seeds=config.seeds,
+    provenance={name: described[name] for name in kept},
+    on_job=functools.partial(print, file=sys.stderr, flush=True),
+  )
+
+
+def choose_baselines(names: str) -> list[baselines.Baseline]:
+  """Returns baselines by their names, separated by commas; empty: all.
+
+  Raises:
+    UserError: a name is unknown.
+  """
+  wanted = [name for name in names.split(",") if name]
+  try:
+    return [
+      baselines.get_baseline(name)
+      for name in wanted or baselines.list_baselines()
+    ]
+  except ValueError as error:
+    raise UserError(f"--baselines: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns the exit code.
+
+  Args:
+    arguments: without the program's name; None: those of this process.
+  """
+  return run_program(
+    PROGRAM,
+    _run,
+    arguments,
+    summary="Tunes and runs the baselines that optimizers are compared with.",
+  )
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,67 @@
+"""`python -m meta_train.report FOLDER`: makes a page from its rows, anew.
+
+Main names: `main`.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from meta_train import report, suite_report
+from meta_train.errors import UserError
+from meta_train.evaluate import FILE_NAME
+from meta_train.evaluation_folder import ABOUT
+from meta_train.run_folder import CONFIG
+
+_HELP = """\
+Makes tables, pictures and report.html from the rows in a folder.
+
+usage: python -m meta_train.report FOLDER [FOLDER ...]
+
+A folder is that of a run (runs/quick-seed0) or of an evaluation
+(runs/evaluation-held_out_small). Nothing is computed that the rows do not
+hold; what is missing is told on the page."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns the exit code.
+
+  Args:
+    arguments: without the program's name; None: those of this process.
+  """
+  words = list(sys.argv[1:] if arguments is None else arguments)
+  if {"--help", "-h", "-help"} & set(words):
+    print(_HELP)
+    return 0
+  try:
+    for page in _pages(words):
+      print(page)
+  except UserError as error:
+    print(f"meta_train.report: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def _pages(words: Sequence[str]) -> list[pathlib.Path]:
+  if not words:
+    raise UserError("name a folder, such as runs/quick-seed0; see --help")
+  for word in words:
+    if word.startswith("-"):
+      raise UserError(f"unknown flag {word}; give folders alone, see --help")
+    _check(pathlib.Path(word))
+  return [
+    suite_report.write_report(word)
+    if (pathlib.Path(word) / ABOUT).exists()
+    else report.write_report(word)
+    for word in words
+  ]
+
+
+def _check(folder: pathlib.Path) -> None:
+  if not folder.is_dir():
+    raise UserError(f"{folder} is no folder; name that of a run")
+  if not any((folder / name).exists() for name in (ABOUT, CONFIG, FILE_NAME)):
+    raise UserError(
+      f"{folder} holds no run and no evaluation ({ABOUT}, {CONFIG} or "
+      f"{FILE_NAME}); name the folder that does"
+    )

@@ -1,0 +1,78 @@
+"""The exported transformation and the flat form agree on trees of any size.
+
+Leaves of many shapes, with 1 and 64 and 65 elements among them, where the
+rows of the flat layout begin and end.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimizer_variants as variants
+import pytest
+from optimizer_variants import few_variants
+
+from flt_lopt import flat
+from flt_lopt.layout import FlatLayout
+
+STEPS = 3
+SHAPES = [
+  (),
+  (1,),
+  (64,),
+  (65,),
+  (3, 5),
+  (8, 8),
+  (2, 3, 4),
+  (7,),
+  (5, 1),
+  (70,),
+]
+
+
+def agree(name, count):
+  """Asserts that both layouts make the same updates of `count` tensors."""
+  shapes = [SHAPES[i % len(SHAPES)] for i in range(count)]
+  rng = np.random.default_rng(0)
+
+  def normal(scale):
+    return [np.float32(scale * rng.normal(size=s)) for s in shapes]
+
+  params = normal(0.3)
+  tx, theta = variants.make(name), variants.theta(name)
+  layout = FlatLayout(shapes)
+
+  @jax.jit
+  def flat_update(gradient, state, params):
+    return flat.update(
+      variants.config(name),
+      theta,
+      layout,
+      gradient,
+      state,
+      params,
+      num_steps=jnp.float32(variants.STEPS),
+    )
+
+  state, flat_state = tx.init(params), flat.init(variants.config(name), layout)
+  update = jax.jit(tx.update)
+  packed = layout.flatten([jnp.asarray(p) for p in params])
+  for step in range(STEPS):
+    gradient = normal(10.0 ** (step - 1))
+    if step == 1:
+      gradient[3][5] = np.nan  # Of one tensor; no other must know.
+    want, state = update(gradient, state, params)
+    got, flat_state = flat_update(layout.flatten(gradient), flat_state, packed)
+    for one, other in zip(layout.unflatten(got), want, strict=True):
+      np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-8)
+    assert np.all(want[3] == 0) == (step == 1)
+    assert np.all(np.asarray(got)[np.asarray(layout.mask) == 0] == 0)
+
+
+@few_variants
+def test_layouts_agree_on_ten_tensors(name):
+  agree(name, 10)
+
+
+@pytest.mark.slow
+def test_layouts_agree_on_a_hundred_tensors():
+  agree(variants.DEFAULT, 100)

@@ -1,0 +1,192 @@
+"""Shipped baselines: found, refused when they no longer apply, continued."""
+
+import dataclasses
+import gzip
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from meta_train import (
+  baseline_results,
+  baseline_runs,
+  baselines,
+  make_baselines,
+)
+from tasks.base import Task
+
+STEPS, SEEDS = 12, 2
+ADAM = baselines.get_baseline("adam", rates=(0.01, 0.1, 0.3))
+SGD = baselines.Baseline(
+  "sgd",
+  "optax.sgd",
+  lambda rate, steps: optax.sgd(rate),
+  (0.01, 0.3, 1e3),
+  tuned_apart=True,
+)
+
+
+class Quadratic(Task):
+  """Distance to a point; each seed starts elsewhere."""
+
+  name = "quadratic"
+  size = 4
+  offset = 0.0
+
+  def init(self, key):
+    return jnp.sin(jnp.arange(float(self.size)) + jax.random.uniform(key))
+
+  def loss(self, params, key, data):
+    del key, data
+    return jnp.sum(params**2) + self.offset
+
+
+def _make(folder, wanted=(ADAM, SGD), task=None):
+  said = []
+  make_baselines.make(
+    [task or Quadratic()],
+    wanted,
+    folder,
+    num_steps=STEPS,
+    num_seeds=SEEDS,
+    provenance={"versions": {"jax": jax.__version__}, "device_kind": "cpu"},
+    on_job=said.append,
+    num_final_batches=1,
+  )
+  return said
+
+
+def _read(folder, wanted=(ADAM, SGD), task=None, **changes):
+  settings = {"num_steps": STEPS, "num_seeds": SEEDS, **changes}
+  return baseline_results.read(
+    task or Quadratic(), wanted, folder=folder, **settings
+  )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("results")
+  assert len(_make(folder)) == 2
+  return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+  for path in made.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  return tmp_path
+
+
+def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(made):
+  found, problems = _read(made)
+  assert problems == []
+  rows = found["adam"]
+  runs = [row for row in rows if row["role"] == "baseline"]
+  assert len(runs) == 3 * SEEDS
+  with_curve = [row for row in runs if row["curve"]]
+  assert {row["learning_rate"] for row in with_curve} == {0.3}
+  assert len(with_curve) == SEEDS
+  (envelope,) = (row for row in rows if row["role"] == "envelope")
+  assert len(envelope["curve"]) == baseline_runs.BEYOND * STEPS
+  assert envelope["curve"] == sorted(envelope["curve"], reverse=True)
+  # The envelope can't be above the best rate's own runs.
+  mean = sum(row["last_loss"] for row in with_curve) / SEEDS
+  assert envelope["curve"][STEPS - 1] <= mean * 1.001
+
+
+def test_others_are_tuned_on_a_seed_of_their_own(made):
+  rows = _read(made)[0]["sgd"]
+  tuning = [row for row in rows if row["role"] == "tuning"]
+  runs = [row for row in rows if row["role"] == "baseline"]
+  assert [row["seed"] for row in tuning] == [baseline_runs.TUNING_SEED] * 3
+  assert [row["seed"] for row in runs] == list(range(SEEDS))
+  assert {row["learning_rate"] for row in runs} == {0.3}
+  assert any(row["diverged"] for row in tuning)  # The largest rate.
+  assert not {row["first_loss"] for row in tuning} & {
+    row["first_loss"] for row in runs
+  }
+
+
+def test_provenance_is_in_the_file(made):
+  header = baseline_results.load(made / "quadratic.jsonl.gz").header
+  assert header["seeds"] == list(range(SEEDS))
+  for name in ("adam", "sgd"):
+    provenance = header["provenance"][name]
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert provenance["device_kind"] == "cpu" and provenance["wall_s"] > 0
+  assert header["baselines"]["sgd"][1] == [0.01, 0.3, 1e3]
+
+
+def test_nothing_is_computed_twice_and_files_are_reproducible(copy):
+  before = (copy / "quadratic.jsonl.gz").read_bytes()
+  assert _make(copy) == []
+  assert (copy / "quadratic.jsonl.gz").read_bytes() == before
+
+
+def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
+  other = dataclasses.replace(SGD, rates=(0.02, 0.2))
+  found, problems = _read(copy, wanted=(ADAM, other))
+  assert set(found) == {"adam"}
+  assert "sgd" in problems[0] and "another grid" in problems[0]
+  (said,) = _make(copy, wanted=(ADAM, other))
+  assert "sgd" in said
+  found, problems = _read(copy, wanted=(ADAM, other))
+  assert problems == []
+  assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
+
+
+def test_another_definition_is_refused(made):
+  task = Quadratic()
+  task.size = 5
+  found, problems = _read(made, task=task)
+  assert found == {}
+  assert "another definition" in problems[0]
+  assert "python -m meta_train.make_baselines" in problems[0]
+
+
+@pytest.mark.parametrize(
+  "changes", [{"num_steps": STEPS + 1}, {"num_seeds": SEEDS + 1}]
+)
+def test_other_steps_or_more_seeds_are_refused(made, changes):
+  found, problems = _read(made, **changes)
+  assert found == {} and "refused" in problems[0]
+
+
+def test_fewer_seeds_are_fine(made):
+  found, problems = _read(made, num_seeds=1)
+  assert problems == []
+  assert {row["seed"] for row in found["sgd"]} == {0, 1000}
+
+
+def test_changed_data_is_found_by_the_initial_losses(made):
+  shipped, _ = _read(made)
+  starts = {
+    row["seed"]: row["first_loss"]
+    for row in shipped["adam"]
+    if row["role"] == "baseline"
+  }
+  rows = [{"seed": seed, "first_loss": x} for seed, x in starts.items()]
+  kept, problems = baseline_results.check_paired(rows, shipped)
+  assert set(kept) == {"adam", "sgd"} and problems == []
+  rows[0]["first_loss"] *= 1.01
+  kept, problems = baseline_results.check_paired(rows, shipped)
+  assert kept == {} and len(problems) == 2
+  assert "started from other losses" in problems[0]
+
+
+def test_missing_and_damaged_files_are_told(tmp_path):
+  assert "no shipped baselines" in _read(tmp_path)[1][0]
+  path = baseline_results.path_of(Quadratic(), tmp_path)
+  for content in (b"", b"no gzip", gzip.compress(b"no json")):
+    path.write_bytes(content)
+    assert baseline_results.load(path) is None
+  path.write_bytes(gzip.compress(b'{"kind": "flt_lopt baseline'))
+  assert _read(tmp_path)[0] == {}
+
+
+def test_unknown_names_suggest_the_right_ones(capsys):
+  assert make_baselines.main(["--baselines=adma"]) == 2
+  assert "Did you mean 'adam'" in capsys.readouterr().err
+  assert make_baselines.main(["--stepps=3"]) == 2
+  assert "did you mean --steps" in capsys.readouterr().err

@@ -1,0 +1,272 @@
+"""`python -m meta_train.evaluate` and `.report`, as a user meets them."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from meta_train import (
+  baseline_results,
+  evaluate_main,
+  make_baselines,
+  report_main,
+)
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
+SHORT = ["--steps=12", "--seeds=2", "--overhead_tasks=0"]
+OURS = "own_optimizer:decaying"
+
+
+def _run(folder, *flags):
+  return evaluate_main.main(
+    [f"--folder={folder}", "--num_devices=0", *TASKS, *SHORT, *flags]
+  )
+
+
+def _rows(folder):
+  text = (folder / "evaluation.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def _names(folder):
+  return {(row["task"], row["optimizer"]) for row in _rows(folder)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp("evaluation")
+  assert _run(path, f"--optimizer={OURS}", "--baselines=none") == 0
+  return path
+
+
+def test_rows_of_every_task_and_seed(folder):
+  rows = _rows(folder)
+  assert _names(folder) == {
+    ("griewank", "decaying"),
+    ("softmax_wine", "decaying"),
+  }
+  assert len(rows) == 4
+  assert all(row["role"] == "user" for row in rows)
+  # It is told the truth about the steps: its rate falls to zero.
+  assert all(len(row["curve"]) == 12 for row in rows)
+
+
+def test_the_report_tells_what_is_missing(folder):
+  text = (folder / "report.html").read_text()
+  assert "no runs of adam" in text
+  for name in ("tables/tables.md", "tables/tasks.csv"):
+    assert "griewank" in (folder / name).read_text()
+
+
+def test_other_optimizers_add_to_a_folder(folder, capsys):
+  before = _rows(folder)
+  flags = ["--optimizer=own_optimizer:plain,own_optimizer:wants_value"]
+  assert _run(folder, *flags, "--baselines=none") == 0
+  said = capsys.readouterr().err
+  assert "plain" in said and "decaying" not in said
+  after = _rows(folder)
+  assert all(row in after for row in before) and len(after) == 12
+
+
+@pytest.mark.slow
+def test_shipped_weights_by_name_with_kernels(tmp_path):
+  flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]
+  assert _run(tmp_path, *flags) == 0
+  assert _names(tmp_path) == {("griewank", "flt-quick")}
+  assert (tmp_path / "kernels-flt-quick.json").exists()
+
+
+def test_a_folder_belongs_to_one_suite_and_length(folder, capsys):
+  assert _run(folder, f"--optimizer={OURS}", "--steps=13") == 2
+  said = capsys.readouterr().err
+  assert "num_steps=12, not 13" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("flags", "expected"),
+  [
+    (["--wieghts=flt-quick"], "did you mean --weights"),
+    (["--weights=flt-quikc"], "flt-quick"),
+    (
+      ["--weights=flt-quick", "--task_suite=validation_smal"],
+      "validation_small",
+    ),
+    (["--weights=flt-quick", "--tasks=griewanck"], "did you mean griewank"),
+    (["--weights=flt-quick", "--sweep=horizn"], "did you mean horizon"),
+    (["--weights=flt-quick", "--baselines=loin"], "'lion'"),
+    (["--steps=1", "--weights=flt-quick"], "at least 2"),
+    (["--steps=many"], "is not an integer"),
+    ([], "nothing to evaluate"),
+    (["--optimizer=own_optimizer"], "module:factory"),
+    (["--optimizer=no_such_module:x"], "neither installed nor in"),
+    (["--optimizer=own_optimizer:decayin"], "did you mean decaying"),
+    (["--optimizer=own_optimizer:wants_more"], "wants learning_rate"),
+    (["--optimizer=own_optimizer:makes_nothing"], "returned a int"),
+    (["--optimizer=own_optimizer:fails_on_tasks"], "not for me"),
+  ],
+)
+def test_mistakes_are_one_line_with_the_remedy(
+  flags, expected, tmp_path, capsys
+):
+  given = [f"--folder={tmp_path / 'e'}", *TASKS, *SHORT, *flags]
+  if "--steps=many" in flags or "--steps=1" in flags:
+    given.remove("--steps=12")
+  if any(flag.startswith("--task") for flag in flags):
+    given = [flag for flag in given if not flag.startswith("--task")] + flags
+    if flags[-1].startswith("--tasks"):
+      given.append(TASKS[0])
+  assert evaluate_main.main(given) == 2
+  lines = capsys.readouterr().err.splitlines()
+  errors = [line for line in lines if line.startswith("meta_train.evaluate:")]
+  assert len(errors) == 1 and expected in errors[0]
+  assert not any("Traceback" in line for line in lines)
+
+
+def test_help_names_every_flag(capsys):
+  assert evaluate_main.main(["--help"]) == 0
+  said = capsys.readouterr().out
+  for name in ("weights", "optimizer", "sweep", "compute_baselines"):
+    assert f"--{name}" in said
+  assert "default: 2000 inner steps" in said
+
+
+def test_report_is_made_again_from_rows_alone(folder, capsys):
+  page = folder / "report.html"
+  before = page.read_text()
+  page.unlink()
+  assert report_main.main([str(folder)]) == 0
+  assert page.read_text() == before
+  assert str(page) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("words", "expected"),
+  [([], "name a folder"), (["nowhere"], "no folder"), (["--x"], "unknown")],
+)
+def test_report_says_what_it_wants(words, expected, capsys):
+  assert report_main.main(words) == 2
+  assert expected in capsys.readouterr().err
+
+
+def test_report_refuses_a_folder_of_something_else(tmp_path, capsys):
+  assert report_main.main([str(tmp_path)]) == 2
+  assert "holds no run" in capsys.readouterr().err
+
+
+def test_shipped_baselines_stand_beside_or_are_refused(
+  tmp_path, monkeypatch, capsys
+):
+  results = tmp_path / "results"
+  monkeypatch.setattr(baseline_results, "FOLDER", results)
+  flags = ["--task_suite=validation_small", "--tasks=griewank", "--steps=12"]
+  flags += ["--seeds=2"]
+  made = make_baselines.main([*flags, "--baselines=adam,sgd"])
+  assert made == 0 and (results / "griewank.jsonl.gz").exists()
+  flags = ["--tasks=griewank", f"--optimizer={OURS}"]
+  capsys.readouterr()
+  folder = tmp_path / "evaluation"
+  assert _run(folder, *flags, "--baselines=adam,sgd") == 0
+  said = capsys.readouterr()
+  assert "rates" not in said.err  # Nothing of a baseline was computed.
+  assert "decaying beats tuned adam on" in said.out and "speed-up" in said.out
+  optimizers = {row["optimizer"] for row in _rows(folder)}
+  assert optimizers == {"decaying", "adam", "sgd"}
+  assert "Missing or damaged" not in (folder / "report.html").read_text()
+
+  file = baseline_results.load(results / "griewank.jsonl.gz")
+  header = {**file.header, "definition": "another"}
+  baseline_results.write(
+    results / "griewank.jsonl.gz", file._replace(header=header)
+  )
+  folder = tmp_path / "again"
+  assert _run(folder, *flags, "--baselines=adam") == 0
+  assert (
+    "another definition and were refused"
+    in (folder / "report.html").read_text()
+  )
+  assert _run(folder, *flags, "--baselines=adam", "--compute_baselines") == 0
+  assert "griewank: adam, 14 rates" in capsys.readouterr().err
+  assert "refused" not in (folder / "report.html").read_text()
+  rows = [row for row in _rows(folder) if row["role"] == "envelope"]
+  assert [len(row["curve"]) for row in rows] == [24]
+
+
+def test_sweeps_are_rows_of_their_own(tmp_path, capsys):
+  flags = ["--tasks=softmax_wine", f"--optimizer={OURS}", "--baselines=none"]
+  assert _run(tmp_path, *flags, "--sweep=loss_scale,dtype,width") == 0
+  found = {
+    (row["setting"]["sweep"], row["setting"]["value"]): row
+    for row in _rows(tmp_path)
+    if row["seed"] == 0
+  }
+  assert len(found) == 5 + 2 + 1  # A linear model has no width.
+  text = (tmp_path / "evaluation.json").read_text()
+  assert "softmax_wine has no width to set to x8" in text
+  # Losses are those of the task as it was, and this Adam does not care.
+  plain = found["loss_scale", "1"]
+  for value in ("1e-03", "1e+03"):
+    scaled = found["loss_scale", value]
+    assert scaled["first_loss"] == pytest.approx(plain["first_loss"], rel=1e-4)
+    assert scaled["last_loss"] == pytest.approx(plain["last_loss"], rel=1e-2)
+  half = found["dtype", "bfloat16"]
+  assert half["first_loss"] == pytest.approx(plain["first_loss"], rel=0.05)
+  assert half["first_loss"] != plain["first_loss"]
+
+
+_SLOWLY = """
+import sys, time
+from meta_train import evaluate_main, jobs
+write_rows = jobs.write_rows
+def slowly(path, rows):
+  write_rows(path, rows)
+  print("written", flush=True)
+  time.sleep(0.5)
+jobs.write_rows = slowly
+sys.exit(evaluate_main.main())
+"""
+
+
+@pytest.mark.parametrize(
+  "number",
+  [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+)
+def test_a_killed_evaluation_continues_without_repeating_rows(
+  tmp_path, number, capsys
+):
+  command = [sys.executable, "-c", _SLOWLY, f"--folder={tmp_path}", *TASKS]
+  command += [*SHORT, "--baselines=none", "--num_devices=1"]
+  command += [f"--optimizer={OURS},own_optimizer:plain"]
+  path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+  process = subprocess.Popen(
+    command,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+    env=os.environ | {"PYTHONPATH": path},
+  )
+  for line in process.stdout:
+    if line == "written\n":
+      break
+  process.send_signal(number)
+  code = process.wait(timeout=60)
+  assert code in (-number, 128 + number)
+  kept = _rows(tmp_path)
+  assert 0 < len(kept) < 8
+  assert not (tmp_path / "report.html").exists()
+  lines = (tmp_path / "evaluation.jsonl").read_bytes()
+  capsys.readouterr()
+  flags = [f"--optimizer={OURS},own_optimizer:plain", "--baselines=none"]
+  assert _run(tmp_path, *flags) == 0
+  said = capsys.readouterr().err
+  for row in kept:
+    assert f"{row['task']}: {row['optimizer']}" not in said
+  assert said.count("seeds x") == (8 - len(kept)) / 2
+  assert (tmp_path / "evaluation.jsonl").read_bytes().startswith(lines)
+  rows = _rows(tmp_path)
+  keys = [(row["task"], row["optimizer"], row["seed"]) for row in rows]
+  assert len(keys) == len(set(keys)) == 8

@@ -1,0 +1,297 @@
+"""Whole runs of a tiny task: rows, validation, starting from weights."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_runs
+from jax.flatten_util import ravel_pytree
+
+import flt_lopt
+import tasks
+from meta_train import csv_rows, flags, live_report, meter, training
+from meta_train.errors import UserError
+from meta_train.outer import StepMetrics
+from meta_train.validation import Validation
+
+LOPT = flt_lopt.LearnedOptimizer(
+  flt_lopt.OptimizerConfig(hidden_units=2, controller="off")
+)
+THETA, UNRAVEL = ravel_pytree(LOPT.init(jax.random.key(0)))
+
+
+class Bowl(tasks.Task):
+  """A parabola far away: the faster the better; too fast is infinite."""
+
+  name = "bowl"
+
+  def init(self, key):
+    return {"x": 3.0 + jnp.zeros((3,))}
+
+  def loss(self, params, key, data):
+    return jnp.mean(jnp.square(params["x"]))
+
+
+def _faster(log_factor):
+  """Returns theta with steps longer by a factor."""
+  tree = UNRAVEL(THETA)
+  tree["step"]["log_rate"] = tree["step"]["log_rate"] + log_factor
+  return np.asarray(ravel_pytree(tree)[0])
+
+
+@pytest.fixture(scope="module")
+def validation():
+  return Validation((Bowl(),), LOPT, UNRAVEL, num_steps=95)
+
+
+def test_validation_ranks_theta_and_repeats_itself(validation):
+  start, fast, faster = (validation.losses(_faster(x)) for x in (0.0, 2.0, 3.0))
+  assert validation.names == ("bowl",)
+  assert start.shape == (1,) and start > fast > faster
+  np.testing.assert_array_equal(validation.losses(_faster(2.0)), fast)
+  # The last tenth of 100 steps at the reference's rate, by hand.
+  tx = LOPT.reference(num_steps=100)
+  task, losses = Bowl(), []
+  params = task.init(jax.random.key(0))
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params, state):
+    loss, gradient = jax.value_and_grad(task.loss)(params, None, None)
+    updates, state = tx.update(gradient, state, params)
+    return jax.tree.map(jnp.add, params, updates), state, loss
+
+  for _ in range(100):
+    params, state, loss = step(params, state)
+    losses.append(float(loss))
+  expected = np.mean(np.log(np.array(losses[-10:]) + 0.1))
+  np.testing.assert_allclose(start, expected, rtol=1e-3)
+
+
+def test_a_diverged_validation_counts_the_largest_loss(validation):
+  (worst,) = validation.losses(_faster(200.0))
+  assert np.isfinite(worst) and worst > validation.losses(THETA)[0]
+
+
+def _run(folder, monkeypatch, *arguments):
+  return tiny_runs.run_here(folder, monkeypatch, "--num_devices=2", *arguments)
+
+
+def _with_validation(monkeypatch):
+  load = training.load_problems
+
+  def more(config):
+    return load(config)._replace(validation=(Bowl(),))
+
+  monkeypatch.setattr(training, "load_problems", more)
+
+
+def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
+  _with_validation(monkeypatch)
+  flags_ = ("--validate_every=5", "--result=best", "--keep_checkpoints=1")
+  # So fast that it gets worse again.
+  flags_ += ("--outer_learning_rate=0.5", "--theta_average=0.5")
+  whole, rows = _run(tmp_path / "a", monkeypatch, *flags_, "--outer_steps=40")
+  run = tmp_path / "a" / "run"
+  scores = tiny_runs.rows(run, "validation.jsonl")
+  assert [row["outer_step"] for row in scores] == list(range(5, 45, 5))
+  assert all(row["score"] == row["score/bowl"] for row in scores)
+  best = min(scores, key=lambda row: row["score"])
+  kept = {int(path.stem[5:]) for path in (run / "checkpoints").iterdir()}
+  assert kept == {best["outer_step"], 40}
+  record = flt_lopt.read_provenance(run / "theta.safetensors")
+  assert record["validation"]["score"] == best["score"]
+  assert record["validation"]["outer_step"] == best["outer_step"]
+  # It is the running average of that moment: a run so short ends with it.
+  (tmp_path / "b").mkdir()
+  short, _ = _run(
+    *(tmp_path / "b", monkeypatch, *flags_[2:]),
+    f"--outer_steps={best['outer_step']}",
+  )
+  np.testing.assert_array_equal(whole, short)
+  # Stopped in between and continued: the same rows and the same best.
+  for steps in (12, 23, 40):
+    parts, part_rows = _run(
+      tmp_path / "c", monkeypatch, *flags_, f"--outer_steps={steps}"
+    )
+  np.testing.assert_array_equal(parts, whole)
+  later = tiny_runs.rows(tmp_path / "c" / "run", "validation.jsonl")
+  assert [row for row in later if row["outer_step"] % 5 == 0] == scores
+  del rows, part_rows
+
+
+def test_rows_tell_what_happens(tmp_path, monkeypatch):
+  _, rows = _run(tmp_path, monkeypatch, "--outer_steps=10", "--log_every=4")
+  assert [row["outer_step"] for row in rows] == [4, 8, 10]
+  for row in rows:
+    assert row["inner_steps"] == row["outer_step"] * 4 * 2 * 3
+    assert row["meta_loss"] == row["meta_loss/Tiny"]
+    assert (
+      row["diverged_fraction"] == row["diverged/Tiny"] == row["skipped"] == 0
+    )
+    assert row["grad_norm"] > 0 and row["grad_variance"] > 0
+    assert row["time_constant/0"] > 1 and "frequency/0" in row
+  lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+    table = list(csv.DictReader(file))
+  assert len(table) == 3
+  for row, line in zip(table, map(json.loads, lines), strict=True):
+    assert list(row) == list(line)
+    assert [float(x) for x in row.values()] == list(line.values())
+  assert all(line["inner_steps_per_s"] > 0 for line in map(json.loads, lines))
+
+
+def test_a_refused_start_does_not_say_it_trains(tmp_path, monkeypatch, capsys):
+  _run(tmp_path, monkeypatch, "--outer_steps=4")
+  assert "meta-training on Tiny: 4 outer steps" in capsys.readouterr().err
+  with pytest.raises(UserError, match="--outer_steps=2 is less than the 4"):
+    _run(tmp_path, monkeypatch, "--outer_steps=2")
+  assert "meta-training on" not in capsys.readouterr().err
+
+
+def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
+  first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
+  file = tmp_path / "a" / "run" / "theta.safetensors"
+  same, _ = _run(
+    tmp_path / "b", monkeypatch, f"--init_from={file}", "--outer_steps=0"
+  )
+  np.testing.assert_array_equal(same, first)
+  further, _ = _run(
+    tmp_path / "c", monkeypatch, f"--init_from={file}", "--outer_steps=2"
+  )
+  assert np.any(further != first)
+  with pytest.raises(UserError) as caught:
+    _run(tmp_path / "d", monkeypatch, f"--init_from={file}", "--hidden_units=3")
+  assert "hidden_units 3 instead of 2" in str(caught.value)
+  assert "memory" not in str(caught.value)
+  assert not (tmp_path / "d" / "run").exists()
+
+
+def test_families_are_chosen_by_name():
+  config = flags.parse(["--families=mlp_digits_16_tanh"]).config
+  (family,) = training.load_problems(config).train
+  assert family.name == "mlp_digits_16_tanh"
+  config = dataclasses.replace(config, families="mlp_digits_23")
+  with pytest.raises(UserError, match=r"'mlp_digits_23'.*did you mean.*_32"):
+    training.load_problems(config)
+
+
+def _metrics(**changes):
+  return StepMetrics(
+    **dict(
+      dict(
+        meta_loss=1.0,
+        diverged_fraction=0.0,
+        grad_norm=2.0,
+        grad_variance=3.0,
+        grad_snr=0.0,
+        skipped=False,
+        families=(0, 1),
+        family_losses=(1.0, 1.0),
+        family_diverged=(0.0, 0.0),
+      ),
+      **changes,
+    )
+  )
+
+
+def test_a_row_counts_families_alike_and_averages_before_dividing():
+  sums = meter.empty(3)
+  for metrics in (
+    _metrics(families=(0,), family_losses=(2.0,), family_diverged=(1.0,)),
+    _metrics(families=(0,), family_losses=(4.0,), family_diverged=(0.0,)),
+    _metrics(
+      families=(1,),
+      family_losses=(7.0,),
+      family_diverged=(0.0,),
+      grad_norm=4.0,
+      grad_variance=5.0,
+    ),
+    _metrics(
+      families=(1,),
+      family_losses=(9.0,),
+      family_diverged=(0.0,),
+      grad_norm=math.nan,
+      grad_variance=math.nan,
+      skipped=True,
+    ),
+  ):
+    sums = meter.add(sums, metrics)
+  row = meter.row(sums, ("a", "b", "a"))
+  assert row["meta_loss"] == (3.0 + 8.0) / 2
+  assert (row["meta_loss/a#0"], row["meta_loss/b"]) == (3.0, 8.0)
+  assert math.isnan(row["meta_loss/a#2"])
+  assert row["diverged/a#0"] == 0.5 and row["diverged_fraction"] == 0.25
+  assert row["skipped"] == 1
+  assert row["grad_norm"] == pytest.approx(8 / 3)
+  assert row["grad_snr"] == pytest.approx(24 / 11 - 1)
+
+
+def test_the_table_is_rewritten_from_the_rows(tmp_path):
+  table = csv_rows.CsvRows(tmp_path / "metrics.csv")
+  table.append({"outer_step": 1, "loss": math.nan, "name": 'a "b", c'})
+  table.append({"outer_step": 2, "loss": 0.5})
+  first = table.path.read_text()
+  again = csv_rows.CsvRows(table.path)
+  again.rewrite(
+    [
+      {"outer_step": 1, "loss": None, "name": 'a "b", c'},
+      {"outer_step": 2, "loss": 0.5},
+    ]
+  )
+  assert table.path.read_text() == first
+  with table.path.open(newline="") as file:
+    assert next(csv.DictReader(file))["name"] == 'a "b", c'
+  again.rewrite([])
+  assert not table.path.exists()
+
+
+def test_the_page_is_made_again_at_a_bounded_cost(tmp_path, caplog):
+  page = tmp_path / "report.html"
+  now, cost, made = [0.0], [1.0], []
+
+  def write(path):
+    assert path == tmp_path
+    now[0] += cost[0]
+    made.append(now[0])
+    page.write_text("<html><head><title>a</title></head></html>")
+    return page
+
+  live = live_report.LiveReport(
+    tmp_path, every_s=30.0, write=write, clock=lambda: now[0]
+  )
+  while now[0] < 400.0:
+    live.update()
+    now[0] += 1.0
+  # A page that takes 1 s is made every 50 s, not every 30 s.
+  assert np.all(np.diff(made) >= 50.0) and len(made) == 8
+  assert '<head>\n<meta http-equiv="refresh" content="30">' in page.read_text()
+  cost[0] = 0.0
+  made.clear()
+  live = live_report.LiveReport(
+    tmp_path, every_s=30.0, write=write, clock=lambda: now[0]
+  )
+  for _ in range(100):
+    live.update()
+    now[0] += 1.0
+  assert len(made) == 3
+
+  # A page that cannot be made is a warning, once; and 0 is never.
+  def broken(path):
+    made.append(path)
+    raise RuntimeError("no fonts")
+
+  made.clear()
+  for every_s in (1.0, 0.0):
+    live = live_report.LiveReport(
+      tmp_path, every_s=every_s, write=broken, clock=lambda: now[0]
+    )
+    for _ in range(5):
+      assert not live.update()
+      now[0] += 10.0
+  assert len(made) == 1 and "no fonts" in caplog.text

@@ -1,0 +1,86 @@
+"""Asked to stop: SIGTERM and Ctrl-C save and say how to go on.
+
+And killed at any moment: see `test_meta_train_resume`.
+"""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import tiny_runs
+
+from meta_train import signals
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+STEPS = 1500
+
+
+def test_sigterm_and_ctrl_c_save_and_go_on_bit_for_bit(tmp_path, monkeypatch):
+  arguments = (f"--outer_steps={STEPS}", "--num_devices=2")
+  # Rows and checkpoints that stops fall between.
+  arguments += ("--log_every=7", "--checkpoint_every=1000")
+  stopped_at = []
+  for number, words in (
+    (signal.SIGTERM, "terminated; outer step"),
+    (signal.SIGINT, "interrupted; outer step"),
+  ):
+    run = tiny_runs.Run(tmp_path, *arguments)
+    run.wait_for(stopped_at[-1] + 1 if stopped_at else 7)
+    assert run.send(number) == 128 + number, run.text()
+    text = run.text()
+    assert words in text and "Traceback" not in text
+    assert "continue with: python -m meta_train --task=tiny_task" in text
+    steps = [
+      int(path.stem[5:]) for path in (run.folder / "checkpoints").iterdir()
+    ]
+    stopped_at.append(max(steps))
+    assert f"outer step {max(steps)} is saved" in text
+  assert 7 <= stopped_at[0] < stopped_at[1] < STEPS
+  assert any(step % 7 for step in stopped_at)
+  resumed, resumed_rows = tiny_runs.run_here(tmp_path, monkeypatch, *arguments)
+  whole, rows = tiny_runs.run_here(tmp_path / "whole", monkeypatch, *arguments)
+  np.testing.assert_array_equal(resumed, whole)
+  assert resumed_rows == rows
+
+
+def test_a_first_signal_is_noted_and_a_second_one_acts(capsys):
+  with signals.terminable(), pytest.raises(signals.Stopped) as caught:
+    with signals.noted() as asked:
+      assert asked.number == 0
+      signal.raise_signal(signal.SIGTERM)
+      assert asked.number == signal.SIGTERM
+      assert "once more: at once" in capsys.readouterr().err
+      signal.raise_signal(signal.SIGINT)
+    raise AssertionError("the second one did nothing")
+  assert caught.value.code == 130
+  assert str(caught.value).startswith("interrupted; the same command")
+
+
+def test_outside_of_outer_steps_a_signal_acts_at_once():
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(signals.Stopped) as caught, signals.terminable():
+    signal.raise_signal(signal.SIGTERM)
+  assert caught.value.code == 143
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ignored_signals_stay_ignored_and_threads_have_none():
+  old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with signals.noted() as asked:
+      signal.raise_signal(signal.SIGINT)
+    assert asked.number == 0
+  finally:
+    signal.signal(signal.SIGINT, old)
+  seen = []
+
+  def work():
+    with signals.terminable(), signals.noted() as asked:
+      seen.append(asked.number)
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [0]

@@ -1,0 +1,174 @@
+"""The page of an evaluation: complete, self-contained, open about gaps."""
+
+import html.parser
+import re
+
+import browser_page
+import numpy as np
+import pytest
+import suite_rows
+
+from meta_train import plot_style, rows, suite_report
+
+pytest.importorskip("matplotlib")
+
+TASKS = ("one", "autoencoder_with_quite_a_long_name_48_24_6_24_48", "three")
+EVIL = '<script>alert("1")</script>&'
+
+
+def _write(folder, *, names=("flt", "flt-ema"), tasks=TASKS):
+  made = []
+  for task in tasks:
+    for factor, name in zip((2.0, np.inf if task == "three" else 0.5), names):
+      made += suite_rows.candidate_rows(task, name, factor)
+    made += suite_rows.adam_rows(task)
+    made += [
+      {**row, "role": "baseline", "learning_rate": 0.01}
+      for row in suite_rows.candidate_rows(task, "lion", 0.8)
+    ]
+    for value in ("x1", "x5"):
+      made += [
+        {**row, "setting": {"sweep": "horizon", "value": value}}
+        for row in (
+          *suite_rows.candidate_rows(task, names[0], 1.5),
+          *suite_rows.adam_rows(task)[:-1],
+        )
+      ]
+  rows.write_rows(folder / "evaluation.jsonl", made)
+  about = {
+    "kind": "flt_lopt evaluation",
+    "task_suite": "toy",
+    "num_steps": suite_rows.N,
+    "num_seeds": suite_rows.SEEDS,
+    "tasks": list(tasks),
+    "problems": [],
+  }
+  rows.write_json(folder / "evaluation.json", about)
+  costs = [
+    {"group": name, "group_size": 1, "seed": None, "task": "one",
+     "optimizer": name, "step_s": step_s, "parameters": 10,
+     "state_bytes": 80, "device": "cpu"}
+    for name, step_s in (("adam", 1e-4), (names[0], 2e-4))
+  ]  # fmt: skip
+  rows.write_rows(folder / "overhead.jsonl", costs)
+  weights = {"initial": [1.0, 0.5], "learned": [1.0, 0.7]}
+  rows.write_json(
+    folder / "kernels-flt.json", {"lags": [0, 1], "kernels": {"g": weights}}
+  )
+  return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  path = _write(tmp_path_factory.mktemp("suite"))
+  suite_report.write_report(path)
+  return path
+
+
+class _Text(html.parser.HTMLParser):
+  def __init__(self, text):
+    super().__init__()
+    self.tags, self.urls, self.text = [], [], ""
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.urls += [v for k, v in attrs if k in ("src", "srcset", "href")]
+
+  def handle_data(self, data):
+    self.text += data + " "
+
+
+def test_page_says_what_was_found(folder):
+  page = _Text((folder / "report.html").read_text())
+  assert "Missing or damaged" not in page.text
+  assert "flt beats tuned adam on 100 % of 3 tasks" in page.text
+  assert "flt-ema beats tuned adam on 0 % of 3 tasks" in page.text
+  assert "5 of 15 runs failed" in page.text
+  assert "by horizon: x1: 1.45, x5: 1.45" in page.text
+  for title in ("Against every tuned baseline", "What a step costs"):
+    assert title in page.text
+  # Two of speed-ups, profile, sweep, kernels, three of curves; two themes.
+  assert len(page.urls) == 2 * 8
+  assert all(url.startswith("data:image/png;base64,") for url in page.urls)
+
+
+def test_tables_are_written_beside_it(folder):
+  tables = folder / "tables"
+  assert {path.stem for path in tables.glob("*.csv")} == {
+    *("overview", "against_baselines", "tasks", "overhead", "sweep_horizon"),
+  }
+  text = (tables / "tables.md").read_text()
+  assert text.count("### ") == 5 and "| flt | lion |" in text
+  overhead = (tables / "overhead.csv").read_text().splitlines()
+  assert overhead[2].split(",")[4] == "2.00"
+
+
+def test_pictures_are_in_both_themes(folder):
+  names = {path.name for path in (folder / "pictures").iterdir()}
+  light = {name for name in names if ".dark." not in name}
+  assert len(light) == 8
+  assert {name.replace(".png", ".dark.png") for name in light} <= names
+
+
+def test_names_are_escaped(tmp_path):
+  folder = _write(tmp_path, names=(EVIL, "flt-ema"), tasks=("one",))
+  page = _Text(suite_report.write_report(folder).read_text())
+  assert "script" not in page.tags and EVIL in page.text
+
+
+def test_missing_half_written_and_refused_rows_are_told(tmp_path, monkeypatch):
+  monkeypatch.setattr(plot_style, "save", _no_matplotlib)
+  folder = _write(tmp_path)
+  path = folder / "evaluation.jsonl"
+  lines = path.read_text().splitlines()
+  lines = [line for line in lines if '"task": "three"' not in line]
+  path.write_text("\n".join([*lines[1:], lines[0][:60]]))
+  about = rows.read_json(folder / "evaluation.json")[0]
+  about["problems"] = ["one: the shipped results of muon were refused."]
+  rows.write_json(folder / "evaluation.json", about)
+  page = _Text(suite_report.write_report(folder).read_text())
+  assert f"line {len(lines)} is half written" in page.text
+  assert "one: flt lacks 1 of 5 runs" in page.text
+  assert "three was to be evaluated and has no rows" in page.text
+  assert "muon were refused" in page.text
+  assert "matplotlib is not installed" in page.text
+
+
+def _no_matplotlib(*args, **options):
+  raise ModuleNotFoundError("no", name="matplotlib")
+
+
+@pytest.mark.parametrize(
+  "name", ["evaluation.jsonl", "evaluation.json", "kernels-flt.json"]
+)
+def test_damaged_files_are_told(tmp_path, monkeypatch, name):
+  monkeypatch.setattr(plot_style, "save", _no_matplotlib)
+  folder = _write(tmp_path, tasks=("one",))
+  (folder / name).write_text('{"half')
+  page = _Text(suite_report.write_report(folder).read_text())
+  assert name in page.text and "Missing or damaged" in page.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not browser_page.BROWSER, reason="needs chromium")
+@pytest.mark.parametrize(
+  ("width", "dark"), [(400, False), (1200, False), (1200, True)]
+)
+def test_page_fits_a_browser_window(folder, tmp_path, width, dark):
+  page = tmp_path / "report.html"
+  page.write_bytes((folder / "report.html").read_bytes())
+  found = browser_page.measure(page, width, dark=dark)
+  # A scroll bar may take some of the width.
+  assert found["window"] == width and found["scroll"] <= width
+  assert len(found["pictures"]) == 8 and min(found["pictures"]) > 500
+  assert min(found["shown"]) > 0.8 * min(width, 560) - 60
+  assert found["overlaps"] == 0
+  assert found["dark"] == (8 if dark else 0)
+  red = int(re.search(r"\d+", found["background"])[0])
+  assert (red < 60) == dark
+
+
+def test_an_evaluation_of_nothing_gives_a_page_too(tmp_path):
+  text = _Text(suite_report.write_report(tmp_path).read_text()).text
+  assert "evaluation.json is missing" in text and "no results" in text
