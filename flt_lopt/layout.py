@@ -83,7 +83,7 @@ class FlatLayout:
   def collect(self, parts):
     """Returns the sums over each tensor of a tree of flat arrays."""
     leaves, structure = jax.tree.flatten(parts)
-    rows = jnp.stack(_sum_last(*leaves), axis=-1)
+    rows = jnp.stack([jnp.sum(leaf, axis=-1) for leaf in leaves], axis=-1)
     # A product with 0 or 1 would carry one tensor's NaN to all of them.
     finite = jnp.isfinite(rows)
     totals = self._sum(jnp.where(finite, rows, 0.0))
@@ -98,24 +98,3 @@ class FlatLayout:
       self._membership, rows, precision=jax.lax.Precision.HIGHEST
     )
 
-
-@jax.custom_jvp
-def _sum_last(*arrays):
-  """Sums arrays of one shape over their last axis, all in one pass.
-
-  As separate sums, XLA would compute what they have in common again for
-  each of them.
-  """
-  zeros = tuple(jnp.zeros([], x.dtype) for x in arrays)
-  return jax.lax.reduce(
-    arrays,
-    zeros,
-    lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)),
-    (arrays[0].ndim - 1,),
-  )
-
-
-@_sum_last.defjvp
-def _sum_last_jvp(primals, tangents):
-  # Linear, and written so that it can be transposed.
-  return _sum_last(*primals), tuple(jnp.sum(t, axis=-1) for t in tangents)

@@ -8,7 +8,7 @@ Main names: `Leaf`, `Moved`, `step`; the counterpart is `flt_lopt.flat`.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -26,7 +26,6 @@ from meta_train import (
   run_folder,
   saved,
   signals,
-  spectrum,
   tensorboard,
   training,
 )
@@ -191,7 +190,7 @@ def _row(
   return {
     "outer_step": outer_step,
     **columns,
-    **spectrum.columns(parts.lopt, theta),
+    **parts.lopt.time_scales(theta),
     "inner_steps": round(outer_step * parts.inner_steps),
     "inner_steps_per_s": inner_steps / max(wall_s, 1e-9),
     "wall_s": wall_s,

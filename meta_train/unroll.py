@@ -46,6 +46,8 @@ class Episode(NamedTuple):
     num_steps: the horizon that the optimizer is told, which may be wrong; 0
       where it is withheld.
     step: finished inner steps.
+    sees_loss: whether the optimizer is passed the training loss; in half of
+      the episodes, so that it can do without.
     supervision: weights of what an expert adds to the loss, if there is one.
   """
 
@@ -53,6 +55,7 @@ class Episode(NamedTuple):
   length: Int[Array, ""]
   num_steps: Float[Array, ""]
   step: Int[Array, ""]
+  sees_loss: Bool[Array, ""]
   supervision: Any = ()
 
 
@@ -166,7 +169,11 @@ class Unroller:
       told_key, length, withhold=self.withhold, wrong=self.wrong
     )
     episode = Episode(
-      cfg=cfg, length=length, num_steps=told, step=jnp.zeros([], jnp.int32)
+      cfg=cfg,
+      length=length,
+      num_steps=told,
+      step=jnp.zeros([], jnp.int32),
+      sees_loss=jax.random.bernoulli(jax.random.fold_in(told_key, 1)),
     )
     expert: Any = ()
     if self.supervision is not None:
@@ -248,6 +255,7 @@ class Unroller:
         run.optimizer,
         run.params,
         num_steps=episode.num_steps,
+        value=jnp.where(episode.sees_loss, loss, jnp.nan),
       )
       normalised = jnp.minimum(task.normalizer(loss), ceiling)
       diverged = run.diverged | ~jnp.isfinite(loss) | ~jnp.isfinite(normalised)

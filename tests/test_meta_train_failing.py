@@ -114,12 +114,12 @@ def test_the_oldest_makes_room():
   buffer = FailingStates(slots=2, share=1.0)
   zero = jnp.zeros([], jnp.int32)
   run = Run(jnp.zeros(1), None, (), jnp.zeros([], bool))
-  kept = buffer.init(Episode((), zero + 9, zero, zero), run)
+  kept = buffer.init(Episode((), zero + 9, zero, zero, zero), run)
   for n in range(5):
     runs = Run(n + jnp.zeros((2, 1)), None, (), jnp.zeros(2, bool))
     failed = jnp.array([False, n != 3])
     kept = buffer.keep(
-      kept, Episode((), zero + 9, zero, zero + n), runs, failed
+      kept, Episode((), zero + 9, zero, zero + n, zero), runs, failed
     )
   assert kept.count == 4
   np.testing.assert_array_equal(kept.episodes.step, [2, 4])

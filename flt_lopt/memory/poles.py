@@ -127,7 +127,7 @@ def decays(
   t = clock.count.astype(alpha.dtype)
   moves = {
     "step": jnp.ones_like(t),
-    "log": jnp.log1p(1.0 / (t + 1.0)),
+    "log": jnp.log1p(1.0 / jnp.maximum(t, 1.0)),
   }
   total = jnp.where(clock.num_steps > 0, clock.num_steps, 1.0)
   moves["horizon"] = jnp.where(
