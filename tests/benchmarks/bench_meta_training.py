@@ -178,9 +178,8 @@ def profile(task, arguments):
   print_row(
     "profile",
     task=task,
-    unit="microseconds per inner step",
-    total=round(micros[-1], 2),
-    **{name: round(gain, 2) for name, gain in zip(PARTS, gains)},
+    total_us=round(micros[-1], 2),
+    **{f"{name}_us": round(gain, 2) for name, gain in zip(PARTS, gains)},
     overhead=round(gains[-1] / micros[-1], 3),
     task_mflop=round(task_flops(task) / 1e6, 2),
     rounds=arguments.rounds,

@@ -219,7 +219,11 @@ def over_tasks(start, unroll):
   import jax
   import numpy as np
 
-  mesh = jax.make_mesh((len(jax.devices()),), ("tasks",))
+  mesh = jax.make_mesh(
+    (len(jax.devices()),),
+    ("tasks",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+  )
   by_task = jax.sharding.PartitionSpec("tasks")
 
   def sharded(function):
