@@ -207,10 +207,10 @@ def _validate(
   """Scores the running average, and keeps it if it is the best so far."""
   if folder is None:
     return state
-  best, theta = state.best, np.asarray(state.outer.average)
+  best, theta = state.best, state.outer.average
   if np.any(np.isnan(best.untrained)):
     start, _ = ravel_pytree(parts.lopt.init(jax.random.key(0)))
-    best = best._replace(untrained=validate.losses(np.asarray(start)))
+    best = best._replace(untrained=validate.losses(start))
   gains = validate.losses(theta) - best.untrained
   outer_step, score = int(state.outer.outer_step), float(np.mean(gains))
   each = zip(validate.names, map(float, gains))
@@ -225,7 +225,7 @@ def _validate(
     best = best._replace(
       outer_step=np.array(outer_step, np.int64),
       score=np.array(score),
-      theta=theta,
+      theta=np.asarray(theta),
     )
   return state._replace(best=best)
 

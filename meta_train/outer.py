@@ -156,7 +156,7 @@ class OuterLoop:
     )
     self._phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
-      for phase in phases or (Phase(0, np.float32(1.0)),)
+      for phase in phases or (Phase(0, jnp.float32(1.0)),)
     )
 
     def start(family: int):
