@@ -256,6 +256,12 @@ def test_mistakes_are_refused(settings, words):
     )
 
 
+def test_an_expert_s_settings_need_an_expert():
+  words = "expert_fade=5 does nothing without --expert; give --expert=muon"
+  with pytest.raises(UserError, match=words):
+    MetaTrainConfig(expert_fade=5)
+
+
 def test_a_fade_is_one_or_two_weights():
   assert parse_fade("x", "0.7:0.3") == (0.7, 0.3)
   assert parse_fade("x", "1") == (1.0, 1.0)
