@@ -28,7 +28,7 @@ SIGMA, OUTER_RATE = 0.01, 1e-3
 INNER_STEPS = NUM_TASKS * 2 * TRUNCATION
 TASKS = {
   "mlp": ("mlp_digits_32", {"batch_size": 64}),
-  "transformer": ("transformer_topics", {}),
+  "transformer": ("transformer_recall", {"batch_size": 4}),
   "conv": ("conv_digits_8_16", {}),
 }
 PEERS = {
