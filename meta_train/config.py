@@ -447,6 +447,13 @@ class MetaTrainConfig:
         f"--truncation={self.truncation}, at whose steps perturbations are "
         f"drawn; use {near}, or 0 for a whole inner run"
       )
+    for name, (needed, example) in _NEEDS.items():
+      default = self.__dataclass_fields__[name].default
+      if getattr(self, name) != default and not getattr(self, needed):
+        raise UserError(
+          f"--{name}={getattr(self, name)} does nothing without --{needed}; "
+          f"give --{needed}={example}, or leave it at {default}"
+        )
 
   @property
   def folder(self) -> str:
@@ -488,4 +495,13 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
   "high": ("at most", operator.le),
   "above": ("greater than", operator.gt),
   "below": ("less than", operator.lt),
+}
+
+#: Settings that do nothing unless another one is given, such as in this way.
+_NEEDS = {
+  "failing_share": ("failing_states", 4),
+  "expert_learning_rate": ("expert", "muon"),
+  "expert_direction": ("expert", "muon"),
+  "expert_magnitude": ("expert", "muon"),
+  "expert_fade": ("expert", "muon"),
 }

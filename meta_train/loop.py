@@ -5,6 +5,7 @@ Main names: `run`, `train`.
 
 import collections
 import contextlib
+import dataclasses
 import io
 import pathlib
 import shlex
@@ -30,6 +31,7 @@ from meta_train import (
   training,
 )
 from meta_train.config import MetaTrainConfig, options
+from meta_train.errors import UserError
 from meta_train.live_report import LiveReport
 from meta_train.processes import Group
 from meta_train.progress import Progress
@@ -51,8 +53,13 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
     Stopped: the program was asked to end; all is saved.
   """
   group = group or Group()
-  group.agree(run_folder.fixed_part(config))
+  group.agree(_common(config))
   problems = training.load_problems(config)
+  if config.validate_every and not problems.validation:
+    raise UserError(
+      f"--validate_every={config.validate_every}, but there are no validation "
+      "tasks: a suite has them, a --task of your own has not; use 0"
+    )
   parts = training.build(config, problems.train, group)
   if group.rank:
     train(parts, config, problems, None)
@@ -104,16 +111,15 @@ def train(
     parts.unravel,
     num_steps=config.validation_steps,
   )
-  state, template = saved.start(parts, folder, len(validate.names))
+  state, template = saved.start(
+    parts,
+    folder,
+    len(validate.names),
+    on_accepted=lambda: _announce(config, parts, folder),
+  )
   outer_step = int(state.outer.outer_step)
-  remaining = config.outer_steps - outer_step
-  if folder is not None:
-    _say(
-      f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
-      f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
-    )
-  if remaining > 0:
-    loop.compile(state.outer, remaining)
+  if outer_step < config.outer_steps:
+    loop.compile(state.outer, config.outer_steps - outer_step)
   recent: collections.deque[float] = collections.deque(maxlen=50)
   since_s = time.monotonic()
   with contextlib.ExitStack() as stack:
@@ -180,6 +186,32 @@ def train(
   return state
 
 
+def _common(config: MetaTrainConfig) -> dict[str, Any]:
+  """Returns the settings that all processes must share."""
+  own = ("run_dir", "process_id", "coordinator_address", "num_processes")
+  own += ("compilation_cache_dir", "report_every", "evaluate")
+  settings = dataclasses.asdict(config)
+  return {name: x for name, x in settings.items() if name not in own}
+
+
+def _announce(
+  config: MetaTrainConfig,
+  parts: training.Parts,
+  folder: run_folder.RunFolder | None,
+) -> None:
+  if folder is None:
+    return
+  _say(
+    f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
+    f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
+  )
+  if len(parts.names) > 4:
+    _say(
+      f"compiling for {len(parts.names)} families, some seconds each; the "
+      "programs are kept for later starts"
+    )
+
+
 def _row(
   outer_step: int, state: Saved, parts: training.Parts, wall_s: float
 ) -> dict[str, Any]:
@@ -206,10 +238,10 @@ def _validate(
   """Scores the running average, and keeps it if it is the best so far."""
   if folder is None:
     return state
-  best, theta = state.best, np.asarray(state.outer.average)
+  best, theta = state.best, state.outer.average
   if np.any(np.isnan(best.untrained)):
     start, _ = ravel_pytree(parts.lopt.init(jax.random.key(0)))
-    best = best._replace(untrained=validate.losses(np.asarray(start)))
+    best = best._replace(untrained=validate.losses(start))
   gains = validate.losses(theta) - best.untrained
   outer_step, score = int(state.outer.outer_step), float(np.mean(gains))
   each = zip(validate.names, map(float, gains))
@@ -224,7 +256,7 @@ def _validate(
     best = best._replace(
       outer_step=np.array(outer_step, np.int64),
       score=np.array(score),
-      theta=theta,
+      theta=np.asarray(theta),
     )
   return state._replace(best=best)
 

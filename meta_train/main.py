@@ -87,13 +87,13 @@ def _list_tasks(config: MetaTrainConfig) -> None:
 
   print(
     f"{'name':44}{'family':22}{'data':24}{'parameters':>10}"
-    f"{'MFLOP/step':>12}{'steps/s':>9}"
+    f"{'MFLOP/step':>12}{'steps/s':>12}"
   )
   for name in tasks.registry.list_problems():
     (row,) = tasks.list_tasks([name], num_timed_steps=20)
     print(
       f"{row.name:44}{row.family:22}{row.data:24}{row.num_parameters:>10,}"
-      f"{row.flops / 1e6:>12.2f}{row.steps_per_second:>9,.0f}",
+      f"{row.flops / 1e6:>12.2f}{row.steps_per_second:>12,.0f}",
       flush=True,
     )
 

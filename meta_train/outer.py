@@ -156,7 +156,7 @@ class OuterLoop:
     )
     self._phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
-      for phase in phases or (Phase(0, np.float32(1.0)),)
+      for phase in phases or (Phase(0, jnp.float32(1.0)),)
     )
 
     def start(family: int):
@@ -341,11 +341,9 @@ class OuterLoop:
   def _started(self, step: int) -> tuple[Any, ...]:
     """Returns first episodes of all tasks, compiling several at a time."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      begun = [
-        pool.submit(start, np.int32(step), self._numbers)
-        for start in self._start
-      ]
-      return tuple(one.result() for one in begun)
+      # `map` drops those that have not begun when one fails.
+      found = pool.map(lambda f: f(np.int32(step), self._numbers), self._start)
+      return tuple(found)
 
   def _enter(self, state: OuterState, number: int) -> OuterState:
     """Begins a phase: from the result of the one before, and anew."""

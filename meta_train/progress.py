@@ -32,7 +32,7 @@ class Progress:
     *,
     total: int,
     done: int = 0,
-    inner_steps: int = 0,
+    inner_steps: float = 0,
     stream: TextIO | None = None,
     every_s: float = 5.0,
     clock: Callable[[], float] = time.monotonic,

@@ -6,6 +6,7 @@ they are trained, so a run can continue with other processes and devices.
 Main names: `Saved`, `Best`, `start`, `whole`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,11 @@ class Saved(NamedTuple):
 
 
 def start(
-  parts: Parts, folder: RunFolder | None, num_validation: int
+  parts: Parts,
+  folder: RunFolder | None,
+  num_validation: int,
+  *,
+  on_accepted: Callable[[], None] = lambda: None,
 ) -> tuple[Saved, Saved]:
   """Returns where the run stands.
 
@@ -57,6 +62,8 @@ def start(
     parts: the parts of the run.
     folder: the run's folder; None in all processes but the first.
     num_validation: number of validation tasks.
+    on_accepted: called when nothing can refuse the run any more, before what
+      takes long.
 
   Returns:
     The state with this process's tasks, and shapes and dtypes of one with
@@ -75,6 +82,7 @@ def start(
     ),
   )
   found = folder.restore(template) if folder is not None else None
+  on_accepted()
   begun = b"1" if found else b"0"
   if group.scatter([begun] * group.size) == b"0":
     fresh = template._replace(outer=parts.loop.init(theta))

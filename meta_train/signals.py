@@ -14,7 +14,10 @@ import sys
 import threading
 from collections.abc import Iterator
 
-_NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_NAMES: dict[int, str] = {
+  signal.SIGINT: "interrupted",
+  signal.SIGTERM: "terminated",
+}
 
 
 class Stopped(BaseException):

@@ -236,8 +236,10 @@ class Unroller:
       theirs, expert = self.supervision.update(gradient, run.expert, params)
       theirs = self.layout.flatten(jax.tree.leaves(theirs))
       found = self.supervision.compare(self.layout, updates, theirs)
+      # A gradient may be broken where the loss is not.
+      broken = diverged | ~jnp.all(jnp.isfinite(theirs))
       expert = jax.tree.map(
-        lambda new, old: jnp.where(diverged, old, new), expert, run.expert
+        lambda new, old: jnp.where(broken, old, new), expert, run.expert
       )
       return expert, jnp.where(diverged, jnp.array(WORST), found)
 

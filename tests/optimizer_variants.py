@@ -18,24 +18,31 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from flt_lopt import memory
+from flt_lopt import attention, memory
 
 try:
   from flt_lopt.variants import list_variants, make_variant
 except ImportError:
 
   def list_variants():
-    return (*memory.MEMORIES, "six_floats", "no_controller")
+    return (*memory.MEMORIES, "no_controller")
 
   def make_variant(name):
     if name in memory.MEMORIES:
       return flt_lopt.OptimizerConfig(memory=name)
-    if name == "six_floats":
-      return flt_lopt.OptimizerConfig(memory_floats=6)
     return flt_lopt.OptimizerConfig(memory_floats=2, controller="off")
 
 
 NAMES = tuple(list_variants())
+#: Options that no variant has by name: (variant, changes).
+OPTIONS = {
+  "bfloat16": ("flt_damped", {"storage": "bfloat16"}),
+  **{
+    f"controller_{encoding}": ("flt_damped", {"controller": encoding})
+    for encoding in attention.list_encodings(form="recurrent")
+    if f"controller_{encoding}" not in NAMES and encoding != "flt"
+  },
+}
 DEFAULT = "flt_damped"
 NARROW = {
   "hidden_units": 2,
@@ -47,9 +54,12 @@ NARROW = {
 SHAPES = {"b": (6,), "k": (2, 3, 4), "s": (), "w": (4, 6)}
 STEPS = 20
 
-#: A test that costs seconds per variant, and one that costs more: the other
-#: variants then wait for the slow tests.
-every_variant = pytest.mark.parametrize("name", NAMES)
+#: A test that costs a second per variant, and one that costs more: then the
+#: other variants wait for the slow tests, as options always do.
+every_variant = pytest.mark.parametrize(
+  "name",
+  [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS)],
+)
 few_variants = pytest.mark.parametrize(
   "name",
   [
@@ -62,7 +72,8 @@ few_variants = pytest.mark.parametrize(
 @functools.cache
 def config(name, **changes):
   """Returns the variant's configuration with narrow networks."""
-  narrow = {"epsilon_mode": "relative"} | NARROW | changes
+  name, options = OPTIONS.get(name, (name, {}))
+  narrow = {"epsilon_mode": "relative"} | NARROW | options | changes
   return dataclasses.replace(make_variant(name), **narrow)
 
 

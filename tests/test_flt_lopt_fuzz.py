@@ -172,3 +172,8 @@ def test_ten_thousand_cases_of_the_default():
 @few_variants
 def test_four_hundred_cases_of_every_variant(name):
   assert fuzz(name, range(10, 12), DRAWS) == 400
+
+
+@pytest.mark.slow
+def test_a_thousand_cases_of_memory_in_bfloat16():
+  assert fuzz("bfloat16", range(20, 25), DRAWS) == 1000

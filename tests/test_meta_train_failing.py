@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
+from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 from meta_train.estimators.failing import FailingStates
@@ -229,3 +230,5 @@ def test_a_single_unperturbed_run_resumes_too():
 def test_whole_episodes_have_no_buffer():
   with pytest.raises(UserError, match=r"failing_states=2 does nothing.*pes"):
     make_estimator("full_es", Walk(), 2, SIGMA, failing_states=2)
+  with pytest.raises(UserError, match=r"share=0.5 does nothing without"):
+    MetaTrainConfig(failing_share=0.5)

@@ -154,6 +154,12 @@ def test_a_refused_start_does_not_say_it_trains(tmp_path, monkeypatch, capsys):
   assert "meta-training on" not in capsys.readouterr().err
 
 
+def test_validation_without_validation_tasks_is_refused(tmp_path, monkeypatch):
+  with pytest.raises(UserError, match="validate_every=5, but there are no"):
+    _run(tmp_path, monkeypatch, "--validate_every=5")
+  assert not (tmp_path / "run").exists()
+
+
 def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
   first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
   file = tmp_path / "a" / "run" / "theta.safetensors"

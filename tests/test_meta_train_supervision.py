@@ -193,6 +193,29 @@ def test_divergence_is_absorbing_at_the_worst_and_leaves_the_expert_sound():
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(run.expert))
 
 
+class Kinked(Net):
+  """The gradient of its bias is not finite in the first step; its loss is."""
+
+  def init_with_state(self, key):
+    return self.init(key), jnp.zeros([])
+
+  def loss_with_state(self, params, state, key, data):
+    kink = jnp.sqrt(jnp.sum(params["b"] ** 2) + jnp.sign(state))
+    return self.loss(params, key, data) + kink, state + 1
+
+
+def test_a_broken_gradient_leaves_the_expert_sound():
+  unroll = dataclasses.replace(
+    unroller(ADAMW), family=tasks.single_task_to_family(Kinked())
+  )
+  episode, run = unroll.start(jax.random.key(1))
+  run, result = jax.jit(unroll.advance)(THETA, episode, run, jax.random.key(0))
+  assert not result.diverged and np.isfinite(result.loss)
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(run.expert))
+  # The first step was not counted by the expert, and the others were.
+  assert run.expert[0].count == unroll.truncation - 1
+
+
 @pytest.mark.parametrize(
   "name", ["pes", pytest.param("truncated_grad", marks=pytest.mark.slow)]
 )
@@ -254,6 +277,12 @@ def test_mistakes_are_refused(settings, words):
       MetaTrainConfig(num_devices=1, **settings),
       (tasks.single_task_to_family(Net()),),
     )
+
+
+def test_an_expert_s_settings_need_an_expert():
+  words = "expert_fade=5 does nothing without --expert; give --expert=muon"
+  with pytest.raises(UserError, match=words):
+    MetaTrainConfig(expert_fade=5)
 
 
 def test_a_fade_is_one_or_two_weights():

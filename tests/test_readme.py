@@ -5,6 +5,8 @@ import io
 
 import readme_blocks
 
+from meta_train import config, loop
+
 TEXT = readme_blocks.README.read_text(encoding="utf-8")
 
 
@@ -17,6 +19,27 @@ def test_the_example_trains_a_model():
     exec(compile(example, "README.md", "exec"), {})
   first, last = map(float, printed.getvalue().split())
   assert last < 0.1 * first
+
+
+def test_a_task_of_ones_own_is_meta_trained(tmp_path, monkeypatch):
+  """In fifteen lines, from the command line's settings."""
+  (example,) = readme_blocks.blocks("test: task", TEXT)
+  assert len([line for line in example.splitlines() if line.strip()]) <= 15
+  (tmp_path / "readme_tasks.py").write_text(example)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  settings = config.MetaTrainConfig(
+    task="readme_tasks:Regression",
+    run_dir="run",
+    outer_steps=2,
+    num_tasks=2,
+    truncation=2,
+    min_horizon=2,
+    max_horizon=4,
+    evaluate=False,
+  )
+  loop.run(settings)
+  assert (tmp_path / "run" / "theta.safetensors").exists()
 
 
 def test_two_commands_do_everything():

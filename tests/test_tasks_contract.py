@@ -5,6 +5,8 @@ for all problems; training is checked for a few cheap ones always, and for
 all under the mark `slow`.
 """
 
+import inspect
+import re
 import time
 
 import jax
@@ -14,6 +16,7 @@ import optax
 import pytest
 
 from tasks import cost, registry
+from tasks.families.base import ZooFamily
 
 _NUM_STEPS = 200
 _KEY = jax.random.key(0)
@@ -76,6 +79,22 @@ def test_shapes_and_dtypes(name):
       keys,
     )
     assert value.shape == (3,)
+
+
+@pytest.mark.parametrize("name", registry.list_problems())
+def test_parameters_are_documented(name):
+  """A family's documentation names its parameters, and gives a source."""
+  family = registry.family(name)
+  if not isinstance(family, ZooFamily):
+    return  # A mixture, of families that are documented themselves.
+  classes = [c for c in type(family).__mro__ if issubclass(c, ZooFamily)]
+  text = " ".join(inspect.getdoc(c) or "" for c in classes)
+  init = lambda key: family.sample_task(key).init(key)  # noqa: E731
+  for key in jax.eval_shape(init, _KEY):
+    stem = key.rstrip("0123456789")
+    assert re.search(rf"`{stem}\d*`", text), f"{key} is not documented"
+  source = inspect.getdoc(inspect.getmodule(type(family)))
+  assert re.search(r"\b(18|19|20)\d\d\b", source), "no year of a source"
 
 
 def _train(family, key):

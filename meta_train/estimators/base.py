@@ -49,7 +49,7 @@ class Estimator(NamedTuple):
       others.
     copies: perturbed copies of the inner run that each call trains.
     steps: inner steps by which a call trains each copy; where a call is a
-      whole episode, their expectation, rounded.
+      whole episode, their expectation, rounded, once a curriculum is over.
     fed_steps: inner steps that a call may take, for which it needs batches
       where the task doesn't draw its own; all copies share them.
   """

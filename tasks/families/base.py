@@ -10,7 +10,7 @@ Main names: `ZooFamily`, `FamilyTask`.
 import abc
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,9 @@ class ZooFamily(TaskFamily):
         f"The family {self.name!r} cannot be widened: its data or its function"
         " give its size."
       )
-    sizes = {name: _times(getattr(self, name), factor) for name in self.widths}
+    sizes: dict[str, Any] = {
+      name: _times(getattr(self, name), factor) for name in self.widths
+    }
     return dataclasses.replace(self, name=f"{self.name}_wide{factor}", **sizes)
 
   @functools.cached_property

@@ -27,6 +27,7 @@ from tasks.families.base import ZooFamily
 class ControlFamily(ZooFamily):
   """A policy network and batches of starts; abstract.
 
+  Parameters are those of a policy of two layers, `hidden` and `action`.
   Members differ in a physical length, log-uniform within a factor of two.
 
   Attributes:

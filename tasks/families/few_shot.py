@@ -24,7 +24,9 @@ from tasks.families.base import ZooFamily
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FewShotFamily(ZooFamily):
-  """Learns to fit sinusoids from a few points.
+  """Learns to fit sinusoids from a few points, by mean squared error.
+
+  Parameters, `layer_00` ..., are the start from which each is fitted.
 
   Attributes:
     hidden: Widths of the hidden layers.

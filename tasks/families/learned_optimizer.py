@@ -27,7 +27,9 @@ _NUM_FEATURES = len(_DECAYS) + 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnedOptimizerFamily(ZooFamily):
-  """Meta-trains an optimizer on softmax regression.
+  """Meta-trains an optimizer on softmax regression; its mean loss counts.
+
+  Parameters are the layers `in` and `out` of a network per parameter.
 
   Attributes:
     hidden: Hidden units of the network per parameter.

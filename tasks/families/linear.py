@@ -24,6 +24,8 @@ from tasks.families.base import ZooFamily
 class LinearFamily(ZooFamily):
   """Classifies, or regresses where the data has a real `y`.
 
+  Parameters are the weights `w` and the biases `b`.
+
   Attributes:
     field: Input field of the batch.
     is_regression: Whether the target is the real field `y`.

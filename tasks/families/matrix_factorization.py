@@ -30,7 +30,7 @@ class MatrixFactorizationFamily(ZooFamily):
     true_rank: Rank of the matrix.
     rank: Rank of the model.
     depth: Number of factors: 2, or more for a deep linear model whose extra
-      square factors `middle_..` lie between the two (S. Arora et al.,
+      square factors `middle_0` ... lie between the two (S. Arora et al.,
       "Implicit regularization in deep matrix factorization", 2019).
     init: Standard deviation of the initial factors times sqrt(rank).
   """

@@ -32,7 +32,7 @@ Atoms = Float[Array, "batch atoms channels"]
 class PointCloudFamily(ZooFamily):
   """Regresses a molecule's energy per atom, by mean squared error.
 
-  Parameters are `embed`, the rounds or `blocks`, and `energy`.
+  Parameters are `embed`, the rounds `round_00` ... or `blocks`, and `energy`.
 
   Attributes:
     model: `"filters"` or `"performer"`.

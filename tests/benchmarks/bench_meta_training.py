@@ -8,7 +8,7 @@ digits: an MLP 64-32-10 with ReLU, batch 64, softmax cross-entropy; 16 tasks,
 an antithetic pair each, unrolls of 50 inner steps, horizons log-uniform in
 100..1000, Adam(1e-3) outside. Every inner step of every perturbed copy
 counts, 1,600 in each outer step; an outer step ends when its loss is on the
-host. `transformer` is a language model of two blocks, `conv` a conv net of
+host. `transformer` is a language model of two blocks (batch 4), `conv` a conv net of
 two layers; both packages train the very same task, with the same horizons,
 which end where unrolls end.
 
@@ -178,9 +178,8 @@ def profile(task, arguments):
   print_row(
     "profile",
     task=task,
-    unit="microseconds per inner step",
-    total=round(micros[-1], 2),
-    **{name: round(gain, 2) for name, gain in zip(PARTS, gains)},
+    total_us=round(micros[-1], 2),
+    **{f"{name}_us": round(gain, 2) for name, gain in zip(PARTS, gains)},
     overhead=round(gains[-1] / micros[-1], 3),
     task_mflop=round(task_flops(task) / 1e6, 2),
     rounds=arguments.rounds,

@@ -28,7 +28,7 @@ SIGMA, OUTER_RATE = 0.01, 1e-3
 INNER_STEPS = NUM_TASKS * 2 * TRUNCATION
 TASKS = {
   "mlp": ("mlp_digits_32", {"batch_size": 64}),
-  "transformer": ("transformer_topics", {}),
+  "transformer": ("transformer_recall", {"batch_size": 4}),
   "conv": ("conv_digits_8_16", {}),
 }
 PEERS = {
@@ -219,7 +219,11 @@ def over_tasks(start, unroll):
   import jax
   import numpy as np
 
-  mesh = jax.make_mesh((len(jax.devices()),), ("tasks",))
+  mesh = jax.make_mesh(
+    (len(jax.devices()),),
+    ("tasks",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+  )
   by_task = jax.sharding.PartitionSpec("tasks")
 
   def sharded(function):

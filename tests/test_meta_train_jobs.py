@@ -1,0 +1,84 @@
+"""Jobs: computed once, in order, side by side, and kept through a kill."""
+
+import threading
+
+import jax
+import pytest
+
+from meta_train import jobs, rows
+
+
+def _job(name, ran, *, size=2, wait=None):
+  def run(devices):
+    if wait is not None:
+      wait.wait(timeout=30)
+    ran.append((name, len(devices)))
+    return [{"seed": i, "what": name} for i in range(size)]
+
+  return jobs.Job(group=name, what=f"does {name}", run=run)
+
+
+def test_rows_are_in_the_order_of_the_jobs(tmp_path):
+  path, ran, said = tmp_path / "rows.jsonl", [], []
+  found = jobs.run_jobs(
+    [_job("a", ran), _job("b", ran)], path, on_job=said.append
+  )
+  assert [row["what"] for row in found] == ["a", "a", "b", "b"]
+  assert found == rows.read_rows(path).rows
+  assert said == ["does a", "does b"]
+  assert ran == [(name, len(jax.local_devices())) for name in "ab"]
+
+
+def test_whole_groups_are_kept_and_others_made_again(tmp_path):
+  path, ran = tmp_path / "rows.jsonl", []
+  jobs.run_jobs([_job("a", ran), _job("b", ran)], path)
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([*lines[:3], lines[3][:20]]))
+  ran.clear()
+  found = jobs.run_jobs([_job("a", ran), _job("b", ran)], path)
+  assert [name for name, _ in ran] == ["b"]
+  assert path.read_text().splitlines() == lines and len(found) == 4
+
+
+def test_rows_of_others_stay_only_if_wanted(tmp_path):
+  path, ran = tmp_path / "rows.jsonl", []
+  jobs.run_jobs([_job("a", ran), _job("b", ran)], path)
+  kept = jobs.run_jobs(
+    [_job("c", ran)], path, keep=lambda row: row["what"] == "a"
+  )
+  assert [row["what"] for row in kept] == ["a", "a", "c", "c"]
+  dropped = jobs.run_jobs([_job("c", ran)], path)
+  assert [row["what"] for row in dropped] == ["c", "c"]
+
+
+def test_side_by_side_each_job_has_one_device_and_rows_stay_in_order(tmp_path):
+  path, ran, gate = tmp_path / "rows.jsonl", [], threading.Event()
+
+  def opens(devices):
+    gate.set()
+    return [{"seed": 0, "what": "b"}]
+
+  # The first job can't end before the second, on another device, has begun.
+  made = [_job("a", ran, wait=gate), jobs.Job("b", "does b", opens)]
+  made += [_job(name, ran) for name in "cdef"]
+  found = jobs.run_jobs(made, path, side_by_side=True)
+  assert {size for _, size in ran} == {1}
+  whats = [row["what"] for row in found]
+  assert whats == sorted(whats) and len(whats) == 11
+  assert found == rows.read_rows(path).rows
+
+
+def test_an_error_side_by_side_is_raised_and_finished_rows_stay(tmp_path):
+  path, ran = tmp_path / "rows.jsonl", []
+
+  def fails(devices):
+    raise ValueError("no")
+
+  made = [_job(name, ran) for name in "abc"]
+  jobs.run_jobs(made[:2], path)
+  with pytest.raises(ValueError, match="no"):
+    jobs.run_jobs(
+      [*made[:2], jobs.Job("x", "", fails), made[2]], path, side_by_side=True
+    )
+  kept = {row["what"] for row in rows.read_rows(path).rows}
+  assert {"a", "b"} <= kept

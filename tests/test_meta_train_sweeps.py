@@ -1,0 +1,133 @@
+"""Sweeps change what they say and nothing else; costs; definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from meta_train import overhead, run_rows, sweeps
+from meta_train.candidates import Candidate, Variant
+from meta_train.definition import definition
+from meta_train.errors import UserError
+from tasks import registry
+
+TASK = registry.task("mlp_teacher_24_24_elu", "validation")
+SGD = Candidate(
+  "sgd",
+  (Variant("sgd", "user"),),
+  lambda hyper, num_steps: optax.sgd(0.1),
+  jnp.zeros(1),
+  "sgd",
+)
+
+
+def _settings(name):
+  return {setting.value: setting for setting in sweeps.make_sweep(name)}
+
+
+def _shapes(task):
+  params, _ = jax.eval_shape(task.init_with_state, jax.random.key(0))
+  return {x.shape for x in jax.tree.leaves(params)}
+
+
+@pytest.mark.parametrize("name", sweeps.list_sweeps())
+def test_one_setting_of_each_sweep_changes_nothing(name):
+  unchanged = [
+    setting
+    for setting in sweeps.make_sweep(name)
+    if setting.change(TASK) is TASK
+    and (setting.steps, setting.told, setting.loss_scale) == (1, 1, 1)
+  ]
+  assert len(unchanged) == 1
+
+
+def test_horizons_and_told_steps_are_as_stated():
+  assert [s.steps for s in sweeps.make_sweep("horizon")] == [1, 5, 25]
+  told = [s.told for s in sweeps.make_sweep("told_steps")]
+  assert told == [0.1, 0.5, 1, 2, 10]
+
+
+def test_width_multiplies_hidden_layers():
+  wide = _settings("width")["x8"].change(TASK)
+  assert wide.name == TASK.name
+  assert (8 * 24, 8 * 24) in _shapes(wide) and (24, 24) in _shapes(TASK)
+
+
+def test_what_has_no_width_or_batch_is_said_so():
+  quadratic = registry.task("softmax_wine", "validation")
+  assert _settings("width")["x2"].change(quadratic) is None
+
+
+def test_batches_grow():
+  def size(task):
+    batch = jax.eval_shape(task.sample_batch, jax.random.key(0))
+    return jax.tree.leaves(batch)[0].shape[0]
+
+  for value, factor in (("x0.25", 0.25), ("x4", 4)):
+    changed = _settings("batch_size")[value].change(TASK)
+    assert size(changed) == factor * size(TASK)
+
+
+def test_loss_is_scaled_and_said_by_how_much():
+  key = jax.random.key(0)
+  params = TASK.init(key)
+  setting = _settings("loss_scale")["1e+03"]
+  scaled = setting.change(TASK).loss(params, key, None)
+  assert float(scaled) == pytest.approx(
+    1e3 * float(TASK.loss(params, key, None)), rel=1e-5
+  )
+  assert setting.loss_scale == 1e3
+
+
+def test_parameters_are_kept_in_bfloat16_and_the_loss_is_float32():
+  key = jax.random.key(0)
+  task = _settings("dtype")["bfloat16"].change(TASK)
+  params = task.init(key)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+  loss, grads = jax.value_and_grad(task.loss)(params, key, None)
+  assert loss.dtype == jnp.float32
+  assert jax.tree.leaves(grads)[0].dtype == jnp.bfloat16
+  plain = float(TASK.loss(TASK.init(key), key, None))
+  assert float(loss) == pytest.approx(plain, rel=0.05)
+  assert float(loss) != plain
+
+
+def test_an_unknown_sweep_suggests_one():
+  with pytest.raises(UserError, match="did you mean loss_scale"):
+    sweeps.make_sweep("loss_scales")
+
+
+def test_definitions_change_with_the_task():
+  names = ("mlp_teacher_24_24_elu", "softmax_wine")
+  made = [registry.task(name, "validation") for name in names]
+  made += [registry.task(names[0], "held_out")]
+  made += [registry.task(names[0], "validation", activation="tanh")]
+  made += [registry.task(names[0], "validation", batch_size=7)]
+  assert len({definition(task) for task in made}) == len(made)
+  again = registry.task(names[0], "validation")
+  assert definition(again) == definition(TASK)
+
+
+def test_cost_counts_parameters_and_bytes_of_state():
+  found = run_rows.cost(TASK, SGD, 10)
+  sizes = [np.prod(shape) for shape in _shapes(TASK)]
+  assert found["parameters"] >= sum(sizes) and found["state_bytes"] == 0
+  adam = run_rows.cost(TASK, overhead._ADAM, 10)
+  # Two moments of four bytes, and the counter.
+  assert adam["state_bytes"] == 8 * adam["parameters"] + 4
+
+
+def test_overhead_is_measured_beside_adam_and_kept(tmp_path):
+  said = []
+
+  def measure():
+    return overhead.measure(
+      [TASK], [SGD], tmp_path / "o.jsonl",
+      num_tasks=3, num_steps=10, on_job=said.append,
+    )  # fmt: skip
+
+  rows = measure()
+  assert [row["optimizer"] for row in rows] == ["adam", "sgd"]
+  assert all(0 < row["step_s"] < 1 for row in rows)
+  assert measure() == rows and len(said) == 2
