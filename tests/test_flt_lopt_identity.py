@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optimizer_variants as variants
 import pytest
 
 import flt_lopt
-from flt_lopt import flat, memory
+from flt_lopt import references
 from flt_lopt.layout import BLOCK, FlatLayout
 
 STEPS = 300
-SHAPES = {"b": (30,), "s": (), "w": (20, 30)}
-CASES = [(name, n) for name, bank in memory.MEMORIES.items() for n in bank]
+SHAPES = {"b": (30,), "c": (3, 2, 4, 6), "k": (3, 7, 5), "s": (), "w": (20, 30)}
 
 
 def stream(dtype=np.float32):
@@ -47,91 +47,58 @@ def largest_difference(a, b):
   )
 
 
-@pytest.mark.parametrize("name,floats", CASES)
-@pytest.mark.parametrize("num_steps", [STEPS, None])
-def test_untrained_is_adamw(name, floats, num_steps):
-  config = flt_lopt.OptimizerConfig(
-    memory=name, memory_floats=floats, init_learning_rate=1.0
-  )
+def compared(name, dtype, num_steps, **changes):
+  """Returns updates of the untrained variant and of its reference."""
+  config = variants.config(name, init_learning_rate=1.0, **changes)
   lopt = flt_lopt.LearnedOptimizer(config)
   theta = lopt.init(jax.random.key(0))
-  params = {k: np.full(s, 0.3, np.float32) for k, s in SHAPES.items()}
-  tx = lopt.transform(theta, num_steps=num_steps, weight_decay=0.01)
-  reference = lopt.reference(num_steps=num_steps, weight_decay=0.01)
-  ours, adamw = (raw_updates(t, stream(), params) for t in (tx, reference))
-  assert largest_difference(ours, adamw) < 2e-5
+  params = {k: np.full(s, 0.3, dtype) for k, s in SHAPES.items()}
+  options = {"num_steps": num_steps, "weight_decay": 0.01}
+  return [
+    raw_updates(tx, stream(dtype), params)
+    for tx in (lopt.transform(theta, **options), lopt.reference(**options))
+  ]
 
 
-def test_untrained_is_adamw_in_float64():
-  with jax.enable_x64(True):
-    # optax's epsilon is absolute: 1e-8 next to gradients of 1e-3 is 1e-5.
-    lopt = flt_lopt.LearnedOptimizer(
-      flt_lopt.OptimizerConfig(init_learning_rate=1.0, epsilon_mode="absolute")
-    )
-    theta = lopt.init(jax.random.key(0))
-    params = {k: np.full(s, 0.3) for k, s in SHAPES.items()}
-    tx = lopt.transform(theta, num_steps=STEPS)
+@pytest.mark.parametrize("name", variants.NAMES)
+def test_untrained_is_its_reference(name):
+  for num_steps in (STEPS, None) if name == variants.DEFAULT else (STEPS,):
+    ours, reference = compared(name, np.float32, num_steps)
+    # Where the gradient itself is divided by its root second moment, updates
+    # reach 7. optax's float32 `1 - 0.999` is off by 1.3e-5, so its second
+    # moment by 6.5e-6 of them; in float64 both agree to 1e-10.
+    size = largest_difference(reference, jax.tree.map(np.zeros_like, reference))
+    assert size < 30
+    assert largest_difference(ours, reference) < max(2e-5, 7.5e-6 * size)
 
-    def schedule(count):  # optax's own is float32 even so.
-      t, warmup = count.astype(jnp.float64), STEPS // 20
-      spent = (t - warmup) / (STEPS - warmup)
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    name
+    if name in (variants.DEFAULT, "none", "orthogonal", "factored")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in variants.NAMES
+  ],
+)
+def test_untrained_is_its_reference_in_float64(name, monkeypatch):
+  def schedule(num_steps):  # optax's own is float32 even so.
+    def rate(count):
+      t, warmup = count.astype(jnp.float64), num_steps // 20
+      spent = (t - warmup) / (num_steps - warmup)
       cosine = 0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * spent))
       return jnp.where(t < warmup, (t + 1) / (warmup + 1), cosine)
 
-    reference = optax.adamw(schedule, weight_decay=0.0)
-    ours, adamw = (
-      raw_updates(t, stream(np.float64), params) for t in (tx, reference)
-    )
+    return rate
+
+  monkeypatch.setattr(references, "reference_schedule", schedule)
+  with jax.enable_x64(True):
+    # optax's epsilon is absolute: 1e-8 next to gradients of 1e-3 is 1e-5.
+    ours, reference = compared(name, np.float64, STEPS, epsilon_mode="absolute")
     assert jax.tree.leaves(ours)[0].dtype == np.float64
-    assert largest_difference(ours, adamw) < 1e-10
-
-
-def perturbed(lopt, scale=0.1):
-  theta = lopt.init(jax.random.key(0))
-  rng = np.random.default_rng(0)
-  return jax.tree.map(
-    lambda x: x + scale * rng.normal(size=x.shape).astype(np.float32), theta
-  )
-
-
-@pytest.mark.parametrize("name,floats", CASES)
-def test_flat_and_leaf_layouts_agree(name, floats):
-  config = flt_lopt.OptimizerConfig(memory=name, memory_floats=floats)
-  lopt = flt_lopt.LearnedOptimizer(config)
-  theta = perturbed(lopt)
-  rng = np.random.default_rng(1)
-  params = {k: rng.normal(size=s).astype(np.float32) for k, s in SHAPES.items()}
-  grads = jax.tree.map(lambda x: x[:50], stream())
-  leafwise = raw_updates(lopt.transform(theta, num_steps=50), grads, params)
-
-  layout = FlatLayout([SHAPES[k] for k in sorted(SHAPES)])
-  flat_params = layout.flatten([jnp.asarray(params[k]) for k in sorted(params)])
-
-  @jax.jit
-  def run():
-    def step(state, gradient):
-      gradient = layout.flatten([gradient[k] for k in sorted(gradient)])
-      updates, state = flat.update(
-        config,
-        theta,
-        layout,
-        gradient,
-        state,
-        flat_params,
-        num_steps=jnp.float32(50),
-      )
-      return state, updates
-
-    return jax.lax.scan(step, flat.init(config, layout), grads)[1]
-
-  flatwise = run()
-  padding = np.asarray(layout.mask) == 0
-  assert padding.any() and np.all(np.asarray(flatwise)[:, padding] == 0)
-  unflat = jax.vmap(layout.unflatten)(flatwise)
-  for key, got in zip(sorted(SHAPES), unflat, strict=True):
-    np.testing.assert_allclose(
-      got, leafwise[key], rtol=2e-3, atol=2e-6, err_msg=key
-    )
+    # Muon's epsilon is relative to another norm, and shrinks with the rest.
+    bound = 1e-10 if name != "orthogonal" else 1e-8
+    assert largest_difference(ours, reference) < bound
 
 
 def test_flat_layout_keeps_every_number():
@@ -145,39 +112,8 @@ def test_flat_layout_keeps_every_number():
   for leaf, back in zip(leaves, layout.unflatten(packed), strict=True):
     np.testing.assert_array_equal(leaf, back)
   np.testing.assert_allclose(
-    layout.collect([packed]), [x.sum() for x in leaves], rtol=1e-5, atol=1e-6
+    layout.collect(packed), [x.sum() for x in leaves], rtol=1e-5, atol=1e-6
   )
-
-
-def test_loss_scale_drops_out():
-  lopt = flt_lopt.LearnedOptimizer()
-  tx = lopt.transform(perturbed(lopt), num_steps=50)
-  params = {k: np.full(s, 0.3, np.float32) for k, s in SHAPES.items()}
-  grads = jax.tree.map(lambda x: x[:50], stream())
-  plain = raw_updates(tx, grads, params)
-  for factor, tolerance in ((2.0**12, 0.0), (1e4, 2e-4)):
-    scaled = optax.tree.scale(np.float32(factor), grads)
-    other = raw_updates(tx, scaled, params)
-    size = float(np.max(np.abs(plain["w"])))
-    assert largest_difference(plain, other) <= tolerance * size
-
-
-def test_safeguard_skips_what_is_not_finite():
-  lopt = flt_lopt.LearnedOptimizer()
-  tx = lopt.transform(perturbed(lopt), num_steps=50)
-  params = {"a": np.ones(4, np.float32), "b": np.ones((2, 2), np.float32)}
-  good = jax.tree.map(lambda x: 0.1 * x, params)
-  update = jax.jit(tx.update)
-  _, state = update(good, tx.init(params), params)
-  for bad in (np.nan, np.inf):
-    grads = {"a": np.array([0.1, bad, 0.1, 0.1], np.float32), "b": good["b"]}
-    updates, after = update(grads, state, params)
-    assert np.all(updates["a"] == 0)
-    assert np.all(np.isfinite(updates["b"])) and np.all(updates["b"] != 0)
-    for before_mode, mode in zip(state.modes, after.modes, strict=True):
-      np.testing.assert_array_equal(before_mode["a"], mode["a"])
-    updates, _ = update(good, after, params)
-    assert np.all(np.isfinite(updates["a"])) and np.all(updates["a"] != 0)
 
 
 def test_safeguard_falls_back_to_the_nominal_direction():
