@@ -21,7 +21,7 @@ from meta_train.curves import Curves
 from meta_train.measures import smoothing
 from meta_train.rows import Row
 
-FORMAT = 2
+FORMAT = 3
 # Curves are averaged over consecutive steps down to at most so many points.
 MAX_CURVE_POINTS = 200
 
@@ -98,7 +98,8 @@ def envelope_row(
   if curves.beyond is not None:
     losses = np.concatenate([losses, np.asarray(curves.beyond)], axis=-1)
   # Points are at the ends of blocks, where a curve's blocks end too.
-  envelope = smoothing.envelope(losses)[every - 1 :: every]
+  least = smoothing.FRACTION * curves.losses.shape[-1]
+  envelope = smoothing.envelope(losses, least=least)[every - 1 :: every]
   return {
     **common,
     **Variant(optimizer, "envelope")._asdict(),

@@ -102,6 +102,26 @@ def test_twice_the_speed_scores_two_against_a_noisy_grid_in_blocks():
   assert aggregate.iqm(found.value) == pytest.approx(2.0, rel=0.05)
 
 
+def test_noise_on_a_plateau_lowers_the_envelope_little():
+  rng = np.random.default_rng(0)
+  steps = np.arange(2 * N) + 0.5
+  plateau = 1.0 + np.exp(-0.03 * steps)
+  grid = plateau + rng.normal(scale=0.2, size=(14, 5, 2 * N))
+  short, long = (smoothing.envelope(grid, least=least) for least in (0, N / 20))
+  assert long[-1] > short[-1]
+  # The least of some 14 x 30 means of 20 steps and 5 seeds, whose standard
+  # deviation is 0.02, is about three of them low.
+  assert long[-1] == pytest.approx(1.0 - 0.06, abs=0.02)
+  # Without noise it is at most N / 40 steps behind, before N, and not after.
+  clean = [
+    smoothing.envelope(plateau[None, None], least=least)
+    for least in (0, N / 20)
+  ]
+  np.testing.assert_allclose(clean[0][N:], clean[1][N:])
+  late = np.searchsorted(-clean[1][: N - 1], -clean[0][: N - N // 40 - 1])
+  assert (late - np.arange(N - N // 40 - 1) <= N / 40 + 1).all()
+
+
 def test_never_reached_is_censored_and_diverged_is_zero():
   envelope = smoothing.envelope(_grid())
   losses = np.asarray([0.0, -3.0, envelope[-1] / 2, np.inf, np.nan])

@@ -12,10 +12,14 @@ mean of its last N / 20 steps.
 
 The lower envelope of a grid of learning rates is
 
-  E(t) = min over s <= t and rates r of mean over seeds of S[L_r,seed](s),
+  E(t) = min over s <= t and rates r of mean over seeds of S[L_r,seed](s).
 
-as in L. Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling
-Up", 2022, whose baseline is the best of its rates at every moment.
+The least of many noisy means is too low, the more so the shorter they are; so
+for E the mean is over at least as many steps as a last loss is (and over all
+steps, as long as there are fewer). That puts E behind by up to N / 40 steps
+before N, in favour of a slow candidate. It is the best of the rates at every
+moment, as in L. Metz et al., "VeLO: Training Versatile Learned Optimizers by
+Scaling Up", 2022.
 
 A curve may be given as means over blocks of equally many steps. What is not
 finite is infinite, from there on: a run that diverged stays so.
@@ -31,13 +35,17 @@ FRACTION = 1 / 20
 
 
 def smooth(
-  curve: Float[np.ndarray, "*runs points"], *, fraction: float = FRACTION
+  curve: Float[np.ndarray, "*runs points"],
+  *,
+  fraction: float = FRACTION,
+  least: float = 0.0,
 ) -> Float[np.ndarray, "*runs points"]:
   """Averages over the last part of the time so far.
 
   Args:
     curve: losses of consecutive steps, or means over equal blocks of them.
     fraction: f above, in (0, 1].
+    least: points to average over where f t is less, if there are as many.
 
   Returns:
     S at the end of each block; infinite from the first value on that is not
@@ -47,7 +55,7 @@ def smooth(
   broken = np.maximum.accumulate(~np.isfinite(curve), axis=-1)
   values = np.where(broken, 0.0, curve)
   until = np.arange(1, curve.shape[-1] + 1)
-  since = (1.0 - fraction) * until
+  since = np.maximum(until - np.maximum(fraction * until, least), 0.0)
   # The running integral is linear within a block.
   integral = np.concatenate(
     [np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1
@@ -76,13 +84,14 @@ def monotone(
 
 
 def envelope(
-  curves: Float[np.ndarray, "rates seeds points"],
+  curves: Float[np.ndarray, "rates seeds points"], *, least: float = 0.0
 ) -> Float[np.ndarray, "points"]:
   """Returns the lower envelope E of a grid of learning rates.
 
   Args:
     curves: training losses; a rate counts as infinite where one of its seeds
       has diverged.
+    least: points to average over at least; those of a last loss.
   """
-  means = smooth(curves).mean(axis=1)
+  means = smooth(curves, least=least).mean(axis=1)
   return monotone(means.min(axis=0))
