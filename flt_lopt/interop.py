@@ -10,11 +10,31 @@ Main names: `as_learned_optimization`.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
 from flt_lopt.learned_optimizer import LearnedOptimizer
+
+
+class InteropState(NamedTuple):
+  """Parameters and model state under the names of that package.
+
+  Attributes:
+    params: the parameters.
+    state: the model state.
+    transform_state: state of our gradient transformation.
+    num_steps: length of the run; `None` where it is not known.
+  """
+
+  params: Any
+  state: Any
+  transform_state: Any
+  num_steps: Any
+
+  def replace(self, **fields: Any) -> "InteropState":
+    """Returns the state with some fields replaced, as a dataclass does."""
+    return self._replace(**fields)
 
 
 def as_learned_optimization(optimizer: LearnedOptimizer) -> Any:
@@ -44,7 +64,6 @@ def as_learned_optimization(optimizer: LearnedOptimizer) -> Any:
 def _learned_class() -> Any:
   """Makes a class whose bases are known only where they are installed."""
   try:
-    import flax.struct
     from learned_optimization.learned_optimizers import base as learned_base
     from learned_optimization.optimizers import base as optimizer_base
   except ImportError as error:
@@ -53,15 +72,6 @@ def _learned_class() -> Any:
       f"({error}); install it from its source repository, since its release "
       "does not work with this jax"
     ) from error
-
-  @flax.struct.dataclass
-  class State:
-    """Parameters and model state, where that package expects them."""
-
-    params: Any
-    state: Any
-    transform_state: Any
-    num_steps: Any
 
   class Optimizer(optimizer_base.Optimizer):
     """The optimizer of one theta."""
@@ -76,19 +86,21 @@ def _learned_class() -> Any:
 
     def init(
       self, params, model_state=None, num_steps=None, key=None, **unused
-    ) -> State:
+    ) -> InteropState:
       del key, unused
       transform = self._transform(num_steps)
-      return State(params, model_state, transform.init(params), num_steps)
+      return InteropState(
+        params, model_state, transform.init(params), num_steps
+      )
 
     def update(
       self, opt_state, grad, loss=None, model_state=None, key=None, **unused
-    ) -> State:
+    ) -> InteropState:
       del key, unused
       updates, transform_state = self._transform(opt_state.num_steps).update(
         grad, opt_state.transform_state, opt_state.params, value=loss
       )
-      return State(
+      return InteropState(
         params=optax.apply_updates(opt_state.params, updates),
         state=model_state,
         transform_state=transform_state,

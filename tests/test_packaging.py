@@ -53,7 +53,7 @@ def test_whatever_is_imported_is_required(stated):
 def test_whatever_tests_import_is_in_the_test_extra(stated):
   known = _names(stated["install_requires"])
   known |= _names(stated["extras_require"]["test"])
-  helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+  helpers = {path.stem for path in (ROOT / "tests").rglob("*.py")}
   for source, name, _ in _imported("tests"):
     if name not in helpers | {"learned_optimization"}:
       assert name in known, f"{source}: {name}"
