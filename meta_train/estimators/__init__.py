@@ -12,6 +12,25 @@
 
 "None" is with theta frozen over an episode; online estimators follow a moving
 theta with the lag of an episode.
+
+What an estimate is worth, untrained, on digits (64-32-10), from one episode
+of 200 steps (`tests/benchmarks/bench_estimators.py --horizons=200
+--episodes=16 --estimators=pes,es_single,full_es,truncated_grad,full_grad`):
+
+| name | variance | CPU s | both multiplied | cosine with `full_grad` |
+|---|---|---|---|---|
+| `pes` | 2300 | 0.033 | 76 | lost in noise |
+| `es_single` | 2300 | 0.024 | 56 | lost in noise |
+| `full_es` | 3400 | 0.023 | 79 | lost in noise |
+| `truncated_grad` | 0.0036 | 0.13 | 0.00046 | 0.994 |
+| `full_grad` | 0.026 | 0.14 | 0.0037 | 1 |
+
+So where inner training is tame, as it is near AdamW, backpropagation is worth
+its price many times over. Evolution strategies need no second derivatives,
+little memory, and no tame dynamics: smoothing keeps their variance bounded
+where the gradient explodes. A mix of both that weighs them by inverse
+variance (Metz et al. 2019) was left out: with a ratio of variances like this
+one its weights are those of backpropagation alone to four digits.
 """
 
 import inspect
