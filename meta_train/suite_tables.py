@@ -105,8 +105,8 @@ def overview(found: Standings) -> Table:
     "at its best constant rate, run by run (after Celo); above 1 is "
     "better. Sure: p < 0.05 in a paired sign-flip test over "
     "seeds. Failed: diverged, or ended above the loss that it began with. "
-    "Worst: ratio of mean final losses. Adam's own speed-up is what there is to "
-    "reach: below 1 where it is at its floor long before the end.",
+    "Worst: ratio of mean final losses. Adam's own speed-up is what there is "
+    "to reach: below 1 where it is at its floor long before the end.",
   )
 
 
