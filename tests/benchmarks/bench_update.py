@@ -5,9 +5,21 @@ jitted program with donated buffers, on a transformer-like tree of about 150
 float32 tensors; optimizers take turns, and times are medians over rounds.
 
   python tests/benchmarks/bench_update.py --millions=1,10 --rounds=15
+  python tests/benchmarks/bench_update.py --compile=10,100,400
 
 Figures are per parameter: `ns` (median), `ratio` to `optax.adamw` in the same
-rounds, `scratch_bytes` (XLA's temporary buffers), `state_bytes`.
+rounds, `cpu_ratio` the same of processor time, which other programs on the
+machine disturb less, `scratch_bytes` (XLA's temporary buffers),
+`state_bytes`. Where learned_optimization can be imported, its AdafacMLP and
+MLP optimizers take part.
+
+Where the time goes, on a CPU: XLA makes one program per result, so each of
+the four arrays of state is read and written by its own (12 bytes per
+parameter each, as Adam's two), and the direction network by another (24 bytes
+read, 4 written, and some 130 arithmetic operations, about a third of all the
+time); sums over the tensor read 24 bytes, and the step itself 24. Without
+`flt_lopt.leafwise` holding on to one tensor at a time, the arrays in between
+cost more than all of that, in page faults.
 """
 
 import argparse
@@ -60,59 +72,138 @@ def compile_step(tx, params, grads):
   return compiled, state, time.perf_counter() - begin
 
 
+def ours(name, **changes):
+  """Returns a variant of ours, untrained."""
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant(name, **changes))
+  return lopt.transform(lopt.init(jax.random.key(0)), num_steps=1000)
+
+
+def peers() -> dict:
+  """Returns learned_optimization's per-parameter optimizers, if it is here."""
+  try:
+    from learned_optimization.learned_optimizers import (
+      adafac_mlp_lopt,
+      mlp_lopt,
+    )
+  except ImportError:
+    return {}
+
+  def as_optax(learned):
+    opt = learned.opt_fn(learned.init(jax.random.key(0)))
+
+    def update(grads, state, params):
+      moved = opt.update(opt.set_params(state, params), grads, jnp.float32(1))
+      difference = jax.tree.map(jnp.subtract, opt.get_params(moved), params)
+      return difference, moved
+
+    def init(params):
+      return opt.init(params, num_steps=1000)
+
+    return optax.GradientTransformation(init, update)
+
+  return {
+    "learned_optimization AdafacMLP": as_optax(adafac_mlp_lopt.AdafacMLPLOpt()),
+    "learned_optimization AdafacMLP, fast form": as_optax(
+      adafac_mlp_lopt.AdafacMLPLOpt(concat_weights=False)
+    ),
+    "learned_optimization MLP": as_optax(mlp_lopt.MLPLOpt()),
+  }
+
+
 def optimizers() -> dict:
   """Returns the optimizers to compare, by name."""
-  theta = {}
-  for controller in ("flt", "off"):
-    config = flt_lopt.OptimizerConfig(controller=controller)
-    lopt = flt_lopt.LearnedOptimizer(config)
-    theta[f"flt, controller {controller}"] = lopt.transform(
-      lopt.init(jax.random.key(0)), num_steps=1000
-    )
   return {
     "optax.adamw": optax.adamw(1e-3),
     "optax.contrib.muon": optax.contrib.muon(1e-3),
-    **theta,
+    "flt": ours("flt_damped"),
+    "flt, no controller": ours("no_controller"),
+    "flt, two floats": ours("flt_damped_2"),
+    "flt, bfloat16": ours("flt_damped", storage="bfloat16"),
+    "flt, factored": ours("factored"),
+    "adamw_scalars": ours("adamw_scalars"),
+    **peers(),
   }
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--millions", default="1,10")
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--millions", default="1,10", help="parameters")
   parser.add_argument("--rounds", type=int, default=15)
   parser.add_argument("--only", default="", help="names to keep, by part")
+  parser.add_argument(
+    "--compile", default="", help="instead: compile with so many tensors"
+  )
   arguments = parser.parse_args()
+  if arguments.compile:
+    for count in arguments.compile.split(","):
+      measure_compilation(int(count), arguments.only)
+    return
   for millions in arguments.millions.split(","):
     measure(float(millions), arguments.rounds, arguments.only)
 
 
+def chosen(only: str):
+  """Yields the optimizers to measure, adamw always among them."""
+  for name, tx in optimizers().items():
+    if not only or only in name or name == "optax.adamw":
+      yield name, tx
+
+
+def draw(shapes, rng):
+  return {
+    name: jnp.asarray(rng.normal(size=shape) * 0.02, jnp.float32)
+    for name, shape in shapes.items()
+  }
+
+
+def measure_compilation(count: int, only: str) -> None:
+  """Traces and compiles a step on the first `count` tensors of a tree."""
+  shapes = {}
+  for block in range(-(-count // 146)):
+    tree = transformer_tree(10**6)
+    shapes |= {f"{block}/{name}": shape for name, shape in tree.items()}
+  shapes = dict(list(shapes.items())[:count])
+  grads = draw(shapes, np.random.default_rng(0))
+  for name, tx in chosen(only):
+    if name not in ("optax.adamw", "flt", "flt, no controller") and not only:
+      continue
+    cpu = time.process_time()
+    *_, wall = compile_step(tx, grads, grads)
+    row = {
+      "optimizer": name,
+      "tensors": count,
+      "compile_s": round(wall, 2),
+      "compile_cpu_s": round(time.process_time() - cpu, 2),
+    }
+    print(json.dumps(row), flush=True)
+
+
 def measure(millions: float, rounds: int, only: str) -> None:
+  """Times updates of a tree; the optimizers take turns."""
   shapes = transformer_tree(int(millions * 1e6))
   rng = np.random.default_rng(0)
-
-  def draw(shape):
-    return jnp.asarray(rng.normal(size=shape) * 0.02, jnp.float32)
-
-  grads = {name: draw(shape) for name, shape in shapes.items()}
+  grads = draw(shapes, rng)
   count = sum(x.size for x in grads.values())
   running = {}
-  for name, tx in optimizers().items():
-    if only and not any(part in name for part in ["adamw", only]):
-      continue
-    params = {k: draw(shape) for k, shape in shapes.items()}
+  for name, tx in chosen(only):
+    params = draw(shapes, rng)
     step, state, compile_s = compile_step(tx, params, grads)
     state_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
     params, state = step(params, state, grads)
-    running[name] = [step, params, state, [], compile_s, state_bytes]
+    running[name] = [step, params, state, [], [], compile_s, state_bytes]
   for _ in range(rounds):
     for entry in running.values():
-      step, params, state, times, *_ = entry
-      begin = time.perf_counter()
+      step, params, state, times, cpu_times, *_ = entry
+      begin, cpu = time.perf_counter(), time.process_time()
       params, state = jax.block_until_ready(step(params, state, grads))
       times.append(time.perf_counter() - begin)
+      cpu_times.append(time.process_time() - cpu)
       entry[1:3] = params, state
-  base = np.array(running["optax.adamw"][3])
-  for name, (step, _, _, times, compile_s, state_bytes) in running.items():
+  base, cpu_base = (np.array(x) for x in running["optax.adamw"][3:5])
+  for name, entry in running.items():
+    step, _, _, times, cpu_times, compile_s, state_bytes = entry
     memory = step.memory_analysis()
     row = {
       "optimizer": name,
@@ -122,6 +213,7 @@ def measure(millions: float, rounds: int, only: str) -> None:
       "rounds": rounds,
       "ns": round(float(np.median(times)) / count * 1e9, 3),
       "ratio": round(float(np.median(np.array(times) / base)), 2),
+      "cpu_ratio": round(float(np.median(np.array(cpu_times) / cpu_base)), 2),
       "scratch_bytes": round(memory.temp_size_in_bytes / count, 2),
       "state_bytes": round(state_bytes / count, 2),
       "compile_s": round(compile_s, 2),
