@@ -295,6 +295,31 @@ def test_an_unwritable_folder_is_refused(tmp_path):
     run_folder.open_run(_config(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_read_only_folder_is_refused_in_one_line(
+  tmp_path, monkeypatch, number
+):
+  _train(_config(tmp_path), until=6)
+  before = _snapshot(tmp_path)
+  opened = os.open
+
+  def read_only(path, flags, *rest, **options):
+    if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+      raise OSError(number, os.strerror(number))
+    return opened(path, flags, *rest, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "open", read_only)
+    with pytest.raises(
+      UserError, match=r"cannot be written .*another --run_dir"
+    ):
+      run_folder.open_run(_config(tmp_path))
+    with pytest.raises(UserError, match="cannot be written"):
+      run_folder.open_run(_config(tmp_path / "other"))
+  (tmp_path / "other").rmdir()
+  assert _snapshot(tmp_path) == before
+
+
 def test_a_start_killed_before_its_config_can_be_repeated(tmp_path):
   (tmp_path / ".lock").write_text("1\n")
   (tmp_path / ".config.json.1.partial").write_text("{")

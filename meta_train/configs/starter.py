@@ -4,7 +4,7 @@
     python -m meta_train.evaluate \
       --weights=runs/all_small-seed0/theta.safetensors
 
-10,000 outer steps of 3,200 inner steps on 22 families of `all_small`: those
+9,000 outer steps of 3,200 inner steps on 22 families of `all_small`: those
 whose steps are cheap on a CPU, and one recurrent network. Four families an
 outer step, weights and losses scaled at random, horizons up to 2,000 steps,
 some withheld and some wrong. The result is the running average of theta that
@@ -42,7 +42,7 @@ CONFIG = MetaTrainConfig(
   task_suite="all_small",
   families=",".join(FAMILIES),
   augment="reparametrize_tensor,scale_loss",
-  outer_steps=10_000,
+  outer_steps=9000,
   num_tasks=8,
   families_per_step=4,
   max_horizon=2000,
@@ -50,7 +50,7 @@ CONFIG = MetaTrainConfig(
   wrong_num_steps=0.1,
   outer_learning_rate=1e-3,
   outer_warmup=100,
-  outer_decay=10_000,
+  outer_decay=9000,
   theta_average=0.995,
   validate_every=1000,
   result="best",
