@@ -49,7 +49,7 @@ def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
   if plan.settings:
     return _sweep_jobs(plan)
   made = [
-    evaluate.candidate_job(
+    _candidate_job(
       task,
       candidate,
       num_steps=plan.num_steps,
@@ -59,19 +59,21 @@ def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
     for task in plan.tasks
     for candidate in plan.candidates
   ]
-  made = [_named_errors(job) for job in made]
   if plan.compute_baselines:
     made += _baseline_jobs(plan)
   return made, []
 
 
-def _named_errors(job: jobs.Job) -> jobs.Job:
-  """Says in one line which optimizer failed on which task."""
+def _candidate_job(task: Any, candidate: Candidate, **options: Any) -> jobs.Job:
+  """Makes a job; what goes wrong in a user's optimizer is theirs to mend."""
+  job = evaluate.candidate_job(task, candidate, **options)
+  if candidate.variants[0].role != "user":
+    return job
 
   def run(devices: jobs.Devices) -> list[Row]:
     try:
       return job.run(devices)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:
       raise UserError(
         f"{job.what} failed with {type(error).__name__}: {error}"
       ) from error
@@ -164,7 +166,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
       }
       told = round(shared["num_steps"] * setting.told)
       made += [
-        evaluate.candidate_job(changed, candidate, told_steps=told, **shared)
+        _candidate_job(changed, candidate, told_steps=told, **shared)
         for candidate in plan.candidates
       ]
       # A baseline that is not told the steps wrongly is as it was.
