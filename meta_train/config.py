@@ -305,17 +305,29 @@ class MetaTrainConfig:
     may_change=True,
   )
 
-  memory: str = _option(
-    "flt_damped", "per-parameter memory", group="The learned optimizer"
+  variant: str = _option(
+    "flt_damped",
+    "the learned optimizer, a name of flt_lopt.list_variants(); the next flags "
+    "change it",
+    group="The learned optimizer",
   )
+  memory: str = _option("", "per-parameter memory; empty: the variant's")
   memory_floats: int = _option(
-    4, "size of that memory", unit="floats per parameter", low=1
+    0,
+    "size of that memory; 0: the variant's",
+    unit="floats per parameter",
+    low=0,
   )
   hidden_units: int = _option(
-    8, "width of the direction network", unit="units", low=1
+    0,
+    "width of the direction network; 0: the variant's",
+    unit="units",
+    low=0,
   )
   controller: str = _option(
-    "flt", "positional encoding of the per-tensor controller, or off"
+    "",
+    "positional encoding of the per-tensor controller, lstm, or off; empty: "
+    "the variant's",
   )
 
   evaluate: bool = _option(

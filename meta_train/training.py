@@ -68,12 +68,10 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
     UserError: a setting of the optimizer is out of its range.
   """
   try:
-    return flt_lopt.OptimizerConfig(
-      memory=config.memory,
-      memory_floats=config.memory_floats,
-      hidden_units=config.hidden_units,
-      controller=config.controller,
-    )
+    fields = ("memory", "memory_floats", "hidden_units", "controller")
+    given = {name: getattr(config, name) for name in fields}
+    changes = {name: value for name, value in given.items() if value}
+    return flt_lopt.make_variant(config.variant, **changes)
   except ValueError as error:
     raise UserError(f"--{error}") from error
 
