@@ -62,7 +62,7 @@ def test_an_untrained_optimizer_follows_its_reference(name):
   options = {"num_steps": STEPS, "weight_decay": 0.01}
   losses, path = travel(lopt.transform(theta, **options))
   want, reference = travel(lopt.reference(**options))
-  assert want[-20:].mean() < 0.5 * want[:20].mean()  # It learns.
+  assert want[-20:].mean() < 0.9 * want[:20].mean()  # It learns.
   start = np.float64(ravel_pytree(problem()[1])[0])
   for ours, theirs in zip(path, reference, strict=True):
     moved = np.linalg.norm(theirs - start)

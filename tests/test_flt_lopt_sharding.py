@@ -115,12 +115,11 @@ def test_a_sharded_step_is_the_step_of_one_device(name, layout):
   for _ in range(2):
     params, state, updates = step(params, state, batch)
   assert updates["first"]["w"].sharding.device_set == set(mesh.devices.flat)
-  want = single(name)
-  for got, one in zip(
-    jax.tree.leaves((updates, params)), jax.tree.leaves(want), strict=True
+  # Updates forget the size of gradients, and so show their rounding more.
+  for got, want, error in zip(
+    (params, updates), reversed(single(name)), (1e-6, 3e-6), strict=True
   ):
-    error = np.linalg.norm(np.ravel(np.float64(got) - one))
-    assert error <= 1e-6 * np.linalg.norm(np.ravel(one))
+    assert variants.relative_difference(jax.device_get(got), want) < error
   lie_like_parameters(tx, state, params, shardings)
 
 
