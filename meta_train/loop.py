@@ -188,8 +188,8 @@ def train(
 
 def _common(config: MetaTrainConfig) -> dict[str, Any]:
   """Returns the settings that all processes must share."""
-  own = ("run_dir", "process_id", "coordinator_address", "num_processes")
-  own += ("compilation_cache_dir", "report_every", "evaluate")
+  own = {"run_dir", "process_id", "coordinator_address", "num_processes"}
+  own |= {"compilation_cache_dir", "report_every", "evaluate"}
   settings = dataclasses.asdict(config)
   return {name: x for name, x in settings.items() if name not in own}
 
