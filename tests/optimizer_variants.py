@@ -18,20 +18,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-from flt_lopt import attention, memory
-
-try:
-  from flt_lopt.variants import list_variants, make_variant
-except ImportError:
-
-  def list_variants():
-    return (*memory.MEMORIES, "no_controller")
-
-  def make_variant(name):
-    if name in memory.MEMORIES:
-      return flt_lopt.OptimizerConfig(memory=name)
-    return flt_lopt.OptimizerConfig(memory_floats=2, controller="off")
-
+from flt_lopt import attention
+from flt_lopt.variants import list_variants, make_variant
 
 NAMES = tuple(list_variants())
 #: Options that no variant has by name: (variant, changes).
