@@ -74,7 +74,7 @@ def draw_told(
   """
   told = length.astype(jnp.float32)
   if wrong:
-    wrong_key, factor_key = jax.random.split(jax.random.fold_in(key, 1))
+    wrong_key, factor_key = jax.random.split(jax.random.fold_in(key, 2))
     bound = math.log(WRONG)
     factor = jnp.exp(
       jax.random.uniform(factor_key, minval=-bound, maxval=bound)

@@ -127,7 +127,7 @@ class Supervision:
       theirs: the expert's.
     """
     sums = (ours * theirs, ours * ours, theirs * theirs)
-    both, own, expert = layout.collect([sums])
+    both, own, expert = layout.collect(sums)
     own, expert = own + TINY, expert + TINY
     cosine = both * jax.lax.rsqrt(own) * jax.lax.rsqrt(expert)
     ratio = jnp.abs(jnp.log(own) - jnp.log(expert)) / 2
