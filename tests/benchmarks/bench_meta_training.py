@@ -8,7 +8,7 @@ digits: an MLP 64-32-10 with ReLU, batch 64, softmax cross-entropy; 16 tasks,
 an antithetic pair each, unrolls of 50 inner steps, horizons log-uniform in
 100..1000, Adam(1e-3) outside. Every inner step of every perturbed copy
 counts, 1,600 in each outer step; an outer step ends when its loss is on the
-host. `transformer` is a language model of two blocks (batch 4), `conv` a conv net of
+host. `transformer` is a language model of two blocks, `conv` a conv net of
 two layers; both packages train the very same task, with the same horizons,
 which end where unrolls end.
 
