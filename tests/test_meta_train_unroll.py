@@ -56,6 +56,7 @@ def test_two_unrolls_equal_a_loop_with_optax():
   unroll = unroller(withhold=0.0)
   theta = perturbed()
   episode, run = unroll.start(jax.random.key(1))
+  episode = episode._replace(sees_loss=jnp.ones([], bool))
   task, losses = Parabola(), []
   advance = jax.jit(unroll.advance)
   for n in range(2):
@@ -70,7 +71,7 @@ def test_two_unrolls_equal_a_loop_with_optax():
   @jax.jit
   def step(params, state, key):
     loss, grad = jax.value_and_grad(task.loss)(params, key, None)
-    updates, state = tx.update(grad, state, params)
+    updates, state = tx.update(grad, state, params, value=loss)
     return optax.apply_updates(params, updates), state, loss
 
   for n in range(2):
