@@ -190,6 +190,8 @@ def _plain(value: Any) -> Any:
   """Checks a number and turns JSON's lists into the tuples of a config."""
   if isinstance(value, list):
     return tuple(_plain(item) for item in value)
+  if isinstance(value, dict):
+    raise ValueError(f"{value} is no number, text or list")
   if isinstance(value, int) and abs(value) > _MAX_SIZE:
     raise ValueError(f"the number {value} is larger than {_MAX_SIZE}")
   if isinstance(value, float) and not math.isfinite(value):
