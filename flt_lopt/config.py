@@ -18,6 +18,9 @@ FEATURE_SET = 2
 
 DIRECTIONS = ("direction", "direction_magnitude", "off")
 GEOMETRIES = ("elementwise", "orthogonal")
+#: Of any network: no weights file may ask for more.
+MAX_WIDTH = 256
+TENSOR_ATTENTIONS = ("off", "none", "flt", "flt_lines")
 EPSILON_MODES = ("relative", "absolute")
 
 
@@ -89,7 +92,7 @@ class OptimizerConfig:
       "direction": DIRECTIONS,
       "geometry": GEOMETRIES,
       "controller": ("off", "lstm", *streaming),
-      "tensor_attention": ("off", *attention.list_encodings(form="dense")),
+      "tensor_attention": TENSOR_ATTENTIONS,
       "epsilon_mode": EPSILON_MODES,
     }
     for name, valid in choices.items():
@@ -100,9 +103,10 @@ class OptimizerConfig:
       "controller_width",
       "controller_features",
     ):
-      if getattr(self, name) < 1:
+      if not 1 <= getattr(self, name) <= MAX_WIDTH:
         raise ValueError(
-          f"{name}={getattr(self, name)} must be at least 1; use its default."
+          f"{name}={getattr(self, name)} must be from 1 to {MAX_WIDTH}; use "
+          "its default."
         )
     for name in ("init_learning_rate", "epsilon"):
       if not getattr(self, name) > 0:

@@ -38,9 +38,14 @@ from flt_lopt.config import OptimizerConfig
 
 LOG_STEP_RANGE = 2.5
 MAX_WEIGHT_DECAY = 0.1
-#: Options of encodings that have them; the others take none.
-ENCODING_OPTIONS = {
-  name: {"num_lines": 8, "decay": True} for name in ("flt", "flt_lines")
+#: Options of encodings that have them. Those that are a table over lags take
+#: the step itself as their one coordinate.
+ENCODING_OPTIONS: dict[str, dict[str, Any]] = {
+  "flt": {"num_lines": 8, "decay": True},
+  "flt_lines": {"num_lines": 8, "decay": True},
+  "flt_local": {"sampling": "monte_carlo"},
+  "conv_spe": {"coord_dim": 1},
+  "posgu_lrpe": {"coord_dim": 1},
 }
 
 
@@ -94,12 +99,12 @@ def make_attention(config: OptimizerConfig) -> attention.StreamingAttention:
   Raises:
     ValueError: the encoding is unknown or has no streaming form.
   """
+  options = ENCODING_OPTIONS.get(config.controller, {})
   encoding = attention.make_encoding(
     config.controller,
     num_heads=config.controller_heads,
     head_dim=config.controller_width,
-    coord_dim=clock_lib.COORDINATES,
-    **ENCODING_OPTIONS.get(config.controller, {}),
+    **{"coord_dim": clock_lib.COORDINATES, **options},
   )
   return attention.StreamingAttention(
     encoding=encoding,
@@ -128,6 +133,8 @@ def kernels(
     return clock_lib.coordinates(clock_lib.Clock(t, end))
 
   coordinates = place(now)[None, :] - jax.vmap(place)(then)
+  if encoding.coord_dim == 1:
+    coordinates = lags[:, None]
   log_weight = jnp.zeros((len(lags), config.controller_heads))
   bias = encoding.bias(params, coordinates)
   if bias is not None:
@@ -198,9 +205,11 @@ def _network(config: OptimizerConfig, modes: int):
       read, state = hk.LSTM(heads * width, name="lstm")(embedded, state)
     else:
       q, k, v = _projections(config, embedded, "project")
-      state, read = make_attention(config).step(
-        encodings["steps"], state, q, k, v, clock_lib.coordinates(clock)
-      )
+      attend = make_attention(config)
+      place = clock_lib.coordinates(clock)
+      if attend.encoding.coord_dim == 1:
+        place = clock.count
+      state, read = attend.step(encodings["steps"], state, q, k, v, place)
       read = read.reshape(-1, heads * width)
     last = hk.Linear(num_outputs(modes), w_init=jnp.zeros, name="last")
     return last(jnp.concatenate([embedded, read], axis=-1)), state

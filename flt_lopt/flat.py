@@ -93,7 +93,11 @@ def update(
   fallback = nominal * kernel.preconditioner(config, scalars, v)
   if config.geometry == "orthogonal":
     found = fallback = _orthogonal(
-      layout, layout.expand(sums.along) >= 0, found, fallback
+      layout,
+      config.epsilon,
+      layout.expand(sums.along) > 0,
+      found,
+      fallback,
     )
     sums = sums._replace(direction=layout.collect(found * found))
   step = kernel.after(gains, sums)
@@ -126,11 +130,13 @@ def _second(config, layout, per_tensor, scalars, state: FlatState, gradient):
   return tuple(new), layout.flatten(read), layout.flatten(means)
 
 
-def _orthogonal(layout, trusted, found, fallback):
+def _orthogonal(layout, epsilon, trusted, found, fallback):
   chosen = jnp.where(trusted, found, fallback)
   return layout.flatten(
     [
-      geometry.orthogonalize(leaf) if geometry.is_matrix(leaf.shape) else leaf
+      geometry.orthogonalize(leaf, epsilon)
+      if geometry.is_matrix(leaf.shape)
+      else leaf
       for leaf in layout.unflatten(chosen)
     ]
   )

@@ -19,7 +19,6 @@ from optax.contrib import MuonDimensionNumbers
 
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-EPSILON = 1e-8
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
@@ -37,27 +36,30 @@ def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
   return MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
 
 
-def orthogonalize(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def orthogonalize(
+  x: Float[Array, "..."], epsilon: float
+) -> Float[Array, "..."]:
   """Returns the orthogonalised tensor, scaled by its shape.
 
   Args:
     x: of two axes or more, see the module's docstring.
+    epsilon: added to its Frobenius norm, which it is divided by first.
   """
   shape = x.shape
   stack = shape[0] if len(shape) == 3 else 1
   matrices = x.reshape(stack, -1, shape[-1])
   rows, columns = matrices.shape[1:]
   scale = max(1.0, columns / rows) ** 0.5
-  return scale * _newton_schulz(matrices).reshape(shape)
+  return scale * _newton_schulz(matrices, epsilon).reshape(shape)
 
 
-def _newton_schulz(matrices: Float[Array, "stack rows columns"]):
+def _newton_schulz(matrices: Float[Array, "stack rows columns"], epsilon):
   # optax offers the iteration as a step of Muon; without momentum it is one.
   muon = optax.contrib.scale_by_muon(
     COEFFICIENTS,
     STEPS,
     beta=0.0,
-    eps=EPSILON,
+    eps=epsilon,
     nesterov=False,
     weight_dimension_numbers=MuonDimensionNumbers(
       reduction_axis=1, output_axis=2

@@ -20,7 +20,7 @@ c = w = 0 and d = n: AdamW. With rho = 0 the step has unit size per tensor.
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
 
 Safeguard: where d is not finite, or points away from the nominal reading
-(their inner product, before division by the second moment, is negative), the
+(their inner product, before division by the second moment, isn't positive), the
 tensor's step falls back to AdamW's. Where a tensor's gradient is not finite,
 or so large that the sum of its absolute values is not, its update is zero and
 its memory keeps its values. Where the parameters are so large that the length
@@ -48,7 +48,7 @@ from flt_lopt.memory.poles import ema
 TINY = 1e-30
 #: Parameters smaller than this count as this large in relative steps.
 MIN_PARAMETER = 1e-3
-MIN_EXPONENT, MAX_EXPONENT = -0.5, 1.5
+MIN_GAMMA, MAX_EXPONENT = -0.5, 1.5
 SQUARE_POLE = ema(0.999)
 #: Of a tensor's mean absolute gradient: beyond it the memory might overflow.
 MAX_MEAN = 1e34
@@ -246,7 +246,9 @@ def before(
     inverse_mass=tuple(inverse[:, k] for k in range(modes)),
     # The weight of the first mode once its mass will have grown.
     ahead=decay[:, 0] * mass[:, 0] / (decay[:, 0] * mass[:, 0] + 1.0),
-    epsilon=jnp.maximum(epsilon * (unit if relative else inverse_scale), TINY),
+    # Not of unit 0, whose inverse has no finite derivative.
+    epsilon=epsilon
+    * (jnp.where(unit > 0, unit, 1.0) if relative else inverse_scale),
     inverse_scale=inverse_scale,
     inverse_unit=_inverse(unit),
     inverse_parameter=_inverse(size),
@@ -320,10 +322,12 @@ def _rates(bank, theta, control, clock):
 def _exponents(learned):
   """Returns gamma and rho, within bounds."""
   if "exponents" not in learned:
-    return 0.0, 1.0
+    zero = jnp.zeros_like(learned["log_rate"])
+    return zero, zero + 1.0
   moved = learned["exponents"]
-  gamma = jnp.clip(moved[0], MIN_EXPONENT, MAX_EXPONENT)
-  return gamma, jnp.clip(1.0 + moved[1], MIN_EXPONENT, MAX_EXPONENT)
+  gamma = jnp.clip(moved[0], MIN_GAMMA, MAX_EXPONENT)
+  # Below 0 steps would grow as the direction fades.
+  return gamma, jnp.clip(1.0 + moved[1], 0.0, MAX_EXPONENT)
 
 
 def scaled(scalars: TensorScalars, gradient):
@@ -451,7 +455,7 @@ def after(gains: Gains, sums: Products) -> StepScalars:
 
   It works on scalars of one tensor, or on arrays of all.
   """
-  trusted = jnp.isfinite(sums.direction) & (sums.along >= 0)
+  trusted = jnp.isfinite(sums.direction) & (sums.along > 0)
   square = jnp.where(trusted, sums.direction / gains.size, 1.0)
   some = square > 0
   log_square = jnp.log(jnp.where(some, square, 1.0))
@@ -482,6 +486,7 @@ def statistics(
   """
   square = sums.direction / gains.size
   some = step.trusted & (square > 0) & (gains.unit > 0)
+  some &= jnp.isfinite(sums.along)
   safe = jnp.where(some, square, 1.0)
   unit = jnp.where(some, gains.unit, 1.0)
   along = jnp.where(some, sums.along, 0.0) / gains.size

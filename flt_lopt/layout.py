@@ -97,4 +97,3 @@ class FlatLayout:
     return jnp.matmul(
       self._membership, rows, precision=jax.lax.Precision.HIGHEST
     )
-

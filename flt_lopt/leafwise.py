@@ -106,8 +106,8 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
   v = config.make_second_moment().read(moment, scalars.inverse_mass[-1])
   fallback = nominal * kernel.preconditioner(config, scalars, v)
   if config.geometry == "orthogonal" and geometry.is_matrix(gradient.shape):
-    chosen = jnp.where(sums.along >= 0, found, fallback)
-    found = fallback = geometry.orthogonalize(chosen)
+    chosen = jnp.where(sums.along > 0, found, fallback)
+    found = fallback = geometry.orthogonalize(chosen, config.epsilon)
     sums = sums._replace(direction=jnp.sum(found * found))
   step = kernel.after(gains, sums)
   update = kernel.apply_step(step, found, fallback, parameter)

@@ -144,6 +144,6 @@ def _bounded(poles: Sequence[Pole], alpha):
     for pole in poles
   ]
   high = [MAX_RATE if pole.coordinate == "step" else 100.0 for pole in poles]
-  return jnp.clip(
-    alpha, jnp.asarray(low, alpha.dtype), jnp.asarray(high, alpha.dtype)
-  )
+  shape = (1,) * (alpha.ndim - 1) + (-1,)
+  bounds = [jnp.asarray(x, alpha.dtype).reshape(shape) for x in (low, high)]
+  return jnp.clip(alpha, *bounds)

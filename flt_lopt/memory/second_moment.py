@@ -46,14 +46,14 @@ class Whole:
 
 
 class Factored:
-  """The state is (row means, column means), or (v, nothing) of a vector."""
+  """The state is (row means, column means), or (v, one 0) of a vector."""
 
   num_floats = 0
   num_arrays = 2
 
   def init(self, leaf, dtype) -> tuple[Array, ...]:
     if leaf.ndim < 2 or not leaf.size:
-      return *Whole().init(leaf, dtype), jnp.zeros(0, dtype)
+      return *Whole().init(leaf, dtype), jnp.zeros((), dtype)
     return (
       jnp.zeros(leaf.shape[:-1], dtype),
       jnp.zeros((*leaf.shape[:-2], leaf.shape[-1]), dtype),
@@ -61,7 +61,7 @@ class Factored:
 
   def advance(self, state: Sequence[Array], gradient, decay, write):
     rows, columns = state
-    if not columns.size:
+    if not columns.ndim:
       return *Whole().advance(state, gradient, decay, write), columns
     square = gradient * gradient
     return (
@@ -71,7 +71,7 @@ class Factored:
 
   def read(self, state: Sequence[Array], inverse_mass):
     rows, columns = state
-    if not columns.size:
+    if not columns.ndim:
       return rows * inverse_mass
     mean = jnp.mean(rows, axis=-1, keepdims=True)
     share = rows / jnp.maximum(mean, TINY)
