@@ -7,6 +7,7 @@ name are in `flt_lopt.variants`.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from flt_lopt import attention
 from flt_lopt import memory as memory_lib
@@ -86,7 +87,7 @@ class OptimizerConfig:
     poles = tuple(tuple(pole) for pole in self.extra_poles)
     object.__setattr__(self, "extra_poles", poles)
     streaming = attention.list_encodings(form="recurrent")
-    choices = {
+    choices: dict[str, Iterable[str]] = {
       "second_moment": memory_lib.SECOND_MOMENTS,
       "storage": memory_lib.STORAGES,
       "direction": DIRECTIONS,

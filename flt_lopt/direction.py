@@ -17,7 +17,7 @@ found worse by Thérien et al., "Celo2" (2026); width belongs to the tensor
 level and to time.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def _declare(num_features: int, hidden: int, has_magnitude: bool):
   wz = hk.get_parameter("clock", [clock.NUM_FEATURES, hidden], float32, shared)
   w2 = hk.get_parameter("last", [hidden], float32, jnp.zeros)
   b2 = hk.get_parameter("offset", [], float32, jnp.zeros)
-  w3 = ()
+  w3: Any = ()
   if has_magnitude:
     w3 = hk.get_parameter("magnitude", [hidden], float32, jnp.zeros)
   return w1, b1, wz, w2, b2, w3

@@ -100,7 +100,7 @@ class Shared(NamedTuple):
   memory: Any
   read: tuple[Any, ...]
   network: direction.Weights | None
-  count: Int[Array, ""]
+  count: Int[Array, ""]  # type: ignore[assignment]
 
 
 class Gains(NamedTuple):

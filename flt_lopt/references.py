@@ -82,7 +82,7 @@ def reference_schedule(num_steps: int | None) -> optax.Schedule:
 class FactoredAdamState(NamedTuple):
   """State of `scale_by_factored_adam`; both moments are whole."""
 
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]
   mu: optax.Updates
   nu: optax.Updates
 

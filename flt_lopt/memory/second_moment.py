@@ -78,7 +78,10 @@ class Factored:
     return share[..., :, None] * columns[..., None, :] * inverse_mass
 
 
-SECOND_MOMENTS = {"whole": Whole, "factored": Factored}
+SECOND_MOMENTS: dict[str, type[Whole] | type[Factored]] = {
+  "whole": Whole,
+  "factored": Factored,
+}
 
 
 def make_second_moment(name: str) -> Whole | Factored:
