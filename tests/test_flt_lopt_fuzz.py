@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 import optimizer_variants as variants
@@ -20,7 +19,7 @@ from optimizer_variants import few_variants
 
 STEPS = 3
 DRAWS = 200
-DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
+DTYPES = (np.float32, np.float16, jnp.dtype(jnp.bfloat16).type)
 KINDS = ("normal", "zero", "constant", "one-hot", "broken element", "broken")
 
 
