@@ -19,11 +19,12 @@ def results():
   (task,) = tasks.get_suite("quick").held_out
   keys = evaluate.seed_keys(0, SEEDS)
   adam = baselines.get_baseline("adam")
-  assert adam.rates[0] == 1e-4 and adam.rates[-1] == 1e-1
+  rates = baselines.half_decades(-4, 7)
+  assert rates[0] == 1e-4 and rates[-1] == 1e-1
   tuned = curves.training_curves(
     task,
     lambda rate: adam.factory(rate, STEPS),
-    jnp.asarray(adam.rates),
+    jnp.asarray(rates),
     keys,
     num_steps=STEPS,
   )

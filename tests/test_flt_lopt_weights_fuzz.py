@@ -205,13 +205,16 @@ def test_large_networks_are_refused_at_small_cost(file, theta, sizes):
   assert watch.refused == 1
 
 
-def test_what_could_not_be_loaded_is_not_saved(file, theta):
-  large = OptimizerConfig(controller_features=300)
-  tree = jax.eval_shape(LearnedOptimizer(large).init, jax.random.key(0))
-  tree = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
+def test_sizes_beyond_the_bound_are_neither_made_nor_loaded(file, theta):
+  with pytest.raises(ValueError, match="controller_features=300 must be from"):
+    OptimizerConfig(controller_features=300)
+  write_sound(
+    file,
+    theta,
+    description(config=dataclasses.asdict(CONFIG) | {"controller_width": 300}),
+  )
   with pytest.raises(weights.WeightsError, match="300 is larger than"):
-    weights.save(file, large, tree)
-  assert not file.exists()
+    weights.load(file)
 
 
 def test_a_configuration_without_finite_numbers_is_refused(file, theta):

@@ -17,6 +17,14 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 STEPS = 1500
 
 
+@pytest.fixture(autouse=True)
+def heed_ctrl_c():
+  """Undoes what a shell does to programs in its background."""
+  old = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, old)
+
+
 def test_sigterm_and_ctrl_c_save_and_go_on_bit_for_bit(tmp_path, monkeypatch):
   arguments = (f"--outer_steps={STEPS}", "--num_devices=2")
   # Rows and checkpoints that stops fall between.
