@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from flt_lopt import clock
@@ -98,14 +99,24 @@ def unpack(
   return network.apply({"~": theta}, clock_features)
 
 
-def clip(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """Returns x within +-3, and NaN where it is.
+def clip(x: Float[Array, "..."], high) -> Float[Array, "..."]:
+  """Returns x within +-high, and NaN where it is.
 
   `jnp.clip` and `jax.nn.relu` treat NaN on both sides, which costs a CPU
   three instructions for one.
+
+  Args:
+    x: a feature.
+    high: `limit(x)`.
   """
-  x = jnp.where(x > CLIP, CLIP, x)
-  return jnp.where(x < -CLIP, -CLIP, x)
+  x = lax.select(lax.gt(x, high), high, x)
+  low = lax.neg(high)
+  return lax.select(lax.lt(x, low), low, x)
+
+
+def limit(x: Float[Array, "..."]) -> Float[Array, "..."]:
+  """Returns the largest value of a feature, as an array like x."""
+  return jnp.full_like(x, CLIP)
 
 
 def apply(weights: Weights, nominal, features) -> Float[Array, "..."]:
@@ -116,13 +127,16 @@ def apply(weights: Weights, nominal, features) -> Float[Array, "..."]:
     nominal: the nominal direction n.
     features: one array of the tensor's shape per input, clipped.
   """
+  # Each operation here is one of every tensor's in the program that is to be
+  # compiled: hence no more of them than needed.
   total = nominal + weights.offset
+  zero = jnp.zeros_like(total)
   log_magnitude = None
   for j, last in enumerate(weights.last):
     hidden = weights.bias[j]
     for i, x in enumerate(features):
       hidden = hidden + weights.first[i][j] * x
-    hidden = jnp.where(hidden > 0.0, hidden, 0.0)
+    hidden = lax.select(lax.gt(hidden, zero), hidden, zero)
     total = total + last * hidden
     if weights.magnitude:
       term = weights.magnitude[j] * hidden

@@ -390,7 +390,16 @@ def total(terms):
 
 def preconditioner(config: OptimizerConfig, scalars: TensorScalars, v):
   """Returns 1 / (sqrt(v) + epsilon), or one number for all of a matrix."""
-  inverse = 1.0 / (_root(v) + scalars.epsilon)
+  return _of_geometry(config, scalars, _roots(scalars, v)[1])
+
+
+def _roots(scalars: TensorScalars, v):
+  """Returns the root of the second moment, and 1 over it plus epsilon."""
+  root = _root(v)
+  return root, 1.0 / (root + scalars.epsilon)
+
+
+def _of_geometry(config: OptimizerConfig, scalars: TensorScalars, inverse):
   if config.geometry == "orthogonal":
     return jnp.where(scalars.is_matrix, scalars.inverse_unit, inverse)
   return inverse
@@ -420,14 +429,18 @@ def direct(
   """
   signals = (*reads, gradient)
   nominal = config.make_memory().nominal
-  outer = preconditioner(config, scalars, v)
+  root, inverse = _roots(scalars, v)
+  outer = _of_geometry(config, scalars, inverse)
   if shared.network is None:
     return signals[nominal] * outer
-  root = _root(v)
-  inverse = 1.0 / (root + scalars.epsilon)
-  features = [direction.clip(signal * inverse) for signal in signals]
+  high = direction.limit(inverse)
+  units = [signal * inverse for signal in signals]
+  features = [direction.clip(unit, high) for unit in units]
   nominal %= len(signals)
-  base = shared.read[nominal] * (signals[nominal] * outer)
+  base = units[nominal]
+  if outer is not inverse:
+    base = signals[nominal] * outer
+  base = shared.read[nominal] * base
   for k, weight in enumerate(shared.read):
     if k != nominal:
       base = base + weight * features[k]
@@ -436,8 +449,8 @@ def direct(
     base,
     (
       *features,
-      direction.clip(parameter * scalars.inverse_parameter),
-      direction.clip(root * scalars.inverse_unit),
+      direction.clip(parameter * scalars.inverse_parameter, high),
+      direction.clip(root * scalars.inverse_unit, high),
     ),
   )
   return found if mask is None else found * mask
