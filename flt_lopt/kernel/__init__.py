@@ -1,0 +1,79 @@
+"""One step of the optimizer, the same for both layouts.
+
+    gradient -> scale -> controller -> memory -> direction -> geometry -> step
+
+The work is split by what it costs: `per_tensor`, which is cheap, and
+`per_parameter`, which is all the cost.
+
+With n the nominal direction (Adam's), d = n + residual, p the parameters and
+rms the root mean square over the tensor, the update is
+
+    u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
+
+where eta is the learned step size, s the nominal schedule, c and w the
+controller's log step and weight decay. At initialisation gamma = 0, rho = 1,
+c = w = 0 and d = n: AdamW. With rho = 0 the step has unit size per tensor.
+
+Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
+
+Safeguard: where d is not finite, or points away from the nominal reading
+(their inner product, before division by the second moment, isn't positive), the
+tensor's step falls back to AdamW's. Where a tensor's gradient is not finite,
+or so large that the sum of its absolute values is not, its update is zero and
+its memory keeps its values. Where the parameters are so large that the length
+of the step is not finite, the update is zero.
+
+Main names: `before`, `advance`, `direct`, `after`, `apply_step`.
+"""
+
+from flt_lopt.kernel.per_parameter import (
+  advance,
+  advance_second,
+  apply_step,
+  direct,
+  nominal_terms,
+  preconditioner,
+  scaled,
+  total,
+)
+from flt_lopt.kernel.per_tensor import after, before, statistics
+from flt_lopt.kernel.quantities import (
+  Gains,
+  Products,
+  StepScalars,
+  Sums,
+  TensorScalars,
+  TensorState,
+  init_tensors,
+)
+from flt_lopt.kernel.theta import (
+  SQUARE_POLE,
+  init_theta,
+  square_kernel,
+  square_rate,
+)
+
+__all__ = [
+  "SQUARE_POLE",
+  "Gains",
+  "Products",
+  "StepScalars",
+  "Sums",
+  "TensorScalars",
+  "TensorState",
+  "advance",
+  "advance_second",
+  "after",
+  "apply_step",
+  "before",
+  "direct",
+  "init_tensors",
+  "init_theta",
+  "nominal_terms",
+  "preconditioner",
+  "scaled",
+  "square_kernel",
+  "square_rate",
+  "statistics",
+  "total",
+]
