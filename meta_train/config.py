@@ -9,54 +9,13 @@ Main names: `MetaTrainConfig`, `options`.
 """
 
 import dataclasses
-import math
-import operator
 import os
-from collections.abc import Callable
 from typing import Any
 
 from meta_train.errors import UserError, closest
+from meta_train.options import check_bounds, option
 
 RESULTS = ("average", "best")
-
-
-def _option(
-  default: Any,
-  text: str,
-  *,
-  unit: str = "",
-  group: str = "",
-  low: float | None = None,
-  high: float | None = None,
-  above: float | None = None,
-  below: float | None = None,
-  may_change: bool = False,
-) -> Any:
-  """Declares a field.
-
-  Args:
-    default: its default value, which also gives its type.
-    text: what it means, for `--help`.
-    unit: what one of it is: inner steps, seconds, ...; empty for names.
-    group: heading in `--help`; empty: that of the field before.
-    low: smallest allowed value; None: no bound.
-    high: largest allowed value; None: no bound.
-    above: all allowed values are larger; None: no bound.
-    below: all allowed values are smaller; None: no bound.
-    may_change: whether a run may be continued with another value. False for
-      everything that changes the numbers the run computes.
-  """
-  metadata = {
-    "text": text,
-    "unit": unit,
-    "group": group,
-    "low": low,
-    "high": high,
-    "above": above,
-    "below": below,
-    "may_change": may_change,
-  }
-  return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,47 +29,47 @@ class MetaTrainConfig:
       another one; the text names the flag, the rule and the remedy.
   """
 
-  # Each comment-free line below is a flag; see _option for what it declares.
-  task_suite: str = _option(
+  # Each comment-free line below is a flag; see `option` for what it declares.
+  task_suite: str = option(
     "quick",
     "named set of tasks to meta-train and evaluate on (--list_suites)",
     group="What to run",
   )
-  task: str = _option(
+  task: str = option(
     "",
     "meta-train on a Task or TaskFamily of your own instead of the suite's "
     "families, written module:Name; empty: the suite's",
   )
-  augment: str = _option(
+  augment: str = option(
     "",
     "augmentations of the training families by name, separated by commas, the "
     "first innermost (tasks.augment.AUGMENTATIONS); empty: none",
   )
-  families: str = _option(
+  families: str = option(
     "",
     "which of the suite's training families to meta-train on, by name, "
     "separated by commas; empty: all of them",
   )
-  data_dir: str = _option(
+  data_dir: str = option(
     "",
     "folder of published data sets (MNIST, CIFAR-10, ...) for suites that use "
     "them where there are some; empty: only data that is always there",
   )
-  run_dir: str = _option(
+  run_dir: str = option(
     "",
     "folder of this run; empty: runs/SUITE-seedSEED",
     may_change=True,
   )
-  seed: int = _option(
+  seed: int = option(
     0, "seed of everything random in the run", low=0, high=2**32 - 1
   )
-  init_from: str = _option(
+  init_from: str = option(
     "",
     "start from these weights (a file, or the name of shipped ones); empty: "
     "from the untrained optimizer",
   )
 
-  outer_steps: int = _option(
+  outer_steps: int = option(
     700,
     "length of meta-training; a finished run is continued by a larger value",
     unit="outer steps",
@@ -118,39 +77,39 @@ class MetaTrainConfig:
     low=0,
     may_change=True,
   )
-  num_tasks: int = _option(
+  num_tasks: int = option(
     16,
     "tasks trained at once, each by --num_pairs antithetic pairs",
     unit="tasks per family",
     low=1,
   )
-  families_per_step: int = _option(
+  families_per_step: int = option(
     0,
     "families that an outer step trains on, at most; all are visited equally "
     "often, in random order; 0: all in every step",
     unit="families",
     low=0,
   )
-  truncation: int = _option(
+  truncation: int = option(
     50, "length of an unroll between two outer steps", unit="inner steps", low=1
   )
-  min_horizon: int = _option(
+  min_horizon: int = option(
     100, "shortest inner training run", unit="inner steps", low=1
   )
-  max_horizon: int = _option(
+  max_horizon: int = option(
     1000,
     "longest inner training run; lengths are drawn log-uniformly",
     unit="inner steps",
     low=1,
   )
-  withhold_num_steps: float = _option(
+  withhold_num_steps: float = option(
     0.1,
     "share of inner runs in which the optimizer is not told the horizon",
     unit="of 1",
     low=0.0,
     high=1.0,
   )
-  wrong_num_steps: float = _option(
+  wrong_num_steps: float = option(
     0.0,
     "share of inner runs that are told a horizon in which it is wrong, by a "
     "log-uniform factor between 1/5 and 5",
@@ -158,14 +117,14 @@ class MetaTrainConfig:
     low=0.0,
     high=1.0,
   )
-  horizon_curriculum: int = _option(
+  horizon_curriculum: int = option(
     0,
     "over how many outer steps the longest inner run grows from --min_horizon "
     "to --max_horizon, by a constant factor; 0: it is that from the start",
     unit="outer steps",
     low=0,
   )
-  objective: str = _option(
+  objective: str = option(
     "log",
     "meta-loss of an inner run: mean (of the normalised training losses), last "
     "(the final one), log_time (a mean in which each octave of time weighs the "
@@ -173,48 +132,48 @@ class MetaTrainConfig:
     "log, log_last, log_log_time, log_validation: the same of the logarithm of "
     "the loss plus 0.1, which weighs small losses more",
   )
-  estimator: str = _option(
+  estimator: str = option(
     "pes",
     "estimator of the meta-gradient: pes, nres, es_single, truncated_es, "
     "full_es, truncated_grad or full_grad",
   )
-  num_pairs: int = _option(
+  num_pairs: int = option(
     1,
     "antithetic pairs by which a task estimates; each costs as much as a task",
     unit="pairs per task",
     low=1,
   )
-  noise_period: int = _option(
+  noise_period: int = option(
     0,
     "how long --estimator=nres keeps a perturbation, a multiple of the "
     "truncation; 0: for a whole inner run",
     unit="inner steps",
     low=0,
   )
-  sigma: float = _option(
+  sigma: float = option(
     0.01,
     "standard deviation of the perturbations of theta",
     unit="units of theta",
     above=0,
   )
-  sigma_scale: str = _option(
+  sigma_scale: str = option(
     "",
     "what multiplies --sigma in groups of theta, such as "
     "memory:0.3,controller:2; 0: a group is not perturbed; empty: 1 for all",
   )
-  shaping: str = _option(
+  shaping: str = option(
     "none",
     "what is credited to a pair: none (the difference of its losses) or rank "
     "(its rank among the task's pairs; with one pair, its sign; biased)",
   )
-  failing_states: int = _option(
+  failing_states: int = option(
     0,
     "states that each task keeps, from which its training went wrong, to begin "
     "inner runs in; each has the memory of half a pair; 0: off",
     unit="states per task",
     low=0,
   )
-  failing_share: float = _option(
+  failing_share: float = option(
     0.25,
     "share of inner runs that begin in one of --failing_states, once there are "
     "some",
@@ -222,67 +181,67 @@ class MetaTrainConfig:
     low=0.0,
     high=1.0,
   )
-  expert: str = _option(
+  expert: str = option(
     "",
     "optimizer to learn from at first, adamw or muon: what its updates differ "
     "by from ours is added to the meta-loss; empty: none",
   )
-  expert_learning_rate: float = _option(
+  expert_learning_rate: float = option(
     0.0,
     "the expert's learning rate; 0: 0.001 for adamw, 0.02 for muon",
     unit="units of the inner parameters",
     low=0.0,
   )
-  expert_direction: str = _option(
+  expert_direction: str = option(
     "0.7:0.3",
     "first and last weight of 1 - cos of the angle between the two updates, "
     "averaged over tensors and steps",
   )
-  expert_magnitude: str = _option(
+  expert_magnitude: str = option(
     "0.3:0",
     "first and last weight of |log of the ratio of their sizes|, likewise",
   )
-  expert_fade: int = _option(
+  expert_fade: int = option(
     1000,
     "over how many outer steps both weights go from the first to the last",
     unit="outer steps",
     low=0,
   )
-  outer_learning_rate: float = _option(
+  outer_learning_rate: float = option(
     3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
   )
-  outer_warmup: int = _option(
+  outer_warmup: int = option(
     0,
     "over how many outer steps that rate rises from zero, at the start of each "
     "phase",
     unit="outer steps",
     low=0,
   )
-  outer_decay: int = _option(
+  outer_decay: int = option(
     0,
     "outer step of each phase by which that rate has fallen to 5 %, along a "
     "half cosine; 0: it does not fall",
     unit="outer steps",
     low=0,
   )
-  outer_gradient_clip: float = _option(
+  outer_gradient_clip: float = option(
     1.0, "largest global norm of the meta-gradient", above=0
   )
-  phases: str = _option(
+  phases: str = option(
     "",
     "which parts of theta learn when, the others being frozen: "
     "memory+direction+step:3000,controller is 3000 outer steps for three "
     "parts, then the controller to the end; empty: all parts, always",
   )
 
-  theta_average: float = _option(
+  theta_average: float = option(
     0.99,
     "decay per outer step of the running average of theta that is the result; "
     "0: the last theta",
     low=0.0,
     below=1.0,
   )
-  validate_every: int = _option(
+  validate_every: int = option(
     0,
     "distance between scores on the suite's validation tasks, see "
     "--validation_steps; 0: never",
@@ -290,7 +249,7 @@ class MetaTrainConfig:
     low=0,
     may_change=True,
   )
-  validation_steps: int = _option(
+  validation_steps: int = option(
     500,
     "length of an inner training run in the validation; the score is the mean "
     "over tasks of the log of the loss at its end, less that of the untrained "
@@ -298,56 +257,56 @@ class MetaTrainConfig:
     unit="inner steps",
     low=1,
   )
-  result: str = _option(
+  result: str = option(
     "average",
     "which theta is the result: average (the running average at the end), or "
     "best (the running average when its validation score was lowest)",
     may_change=True,
   )
 
-  variant: str = _option(
+  variant: str = option(
     "flt_damped",
     "the learned optimizer, a name of flt_lopt.list_variants(); the next flags "
     "change it",
     group="The learned optimizer",
   )
-  memory: str = _option("", "per-parameter memory; empty: the variant's")
-  memory_floats: int = _option(
+  memory: str = option("", "per-parameter memory; empty: the variant's")
+  memory_floats: int = option(
     0,
     "size of that memory; 0: the variant's",
     unit="floats per parameter",
     low=0,
   )
-  hidden_units: int = _option(
+  hidden_units: int = option(
     0,
     "width of the direction network; 0: the variant's",
     unit="units",
     low=0,
   )
-  controller: str = _option(
+  controller: str = option(
     "",
     "positional encoding of the per-tensor controller, lstm, or off; empty: "
     "the variant's",
   )
 
-  evaluate: bool = _option(
+  evaluate: bool = option(
     True,
     "evaluate on the suite's held-out tasks and write the report",
     group="Evaluation",
     may_change=True,
   )
-  eval_steps: int = _option(
+  eval_steps: int = option(
     200,
     "length of an inner training run in the evaluation",
     unit="inner steps",
     low=1,
     may_change=True,
   )
-  eval_seeds: int = _option(
+  eval_seeds: int = option(
     16, "paired seeds of each evaluation", unit="seeds", low=1, may_change=True
   )
 
-  checkpoint_every: int = _option(
+  checkpoint_every: int = option(
     50,
     "distance between checkpoints; what a kill can lose",
     unit="outer steps",
@@ -355,26 +314,26 @@ class MetaTrainConfig:
     low=1,
     may_change=True,
   )
-  keep_checkpoints: int = _option(
+  keep_checkpoints: int = option(
     2,
     "newest checkpoints that are kept, beside the one of the best validation",
     unit="files",
     low=1,
     may_change=True,
   )
-  log_every: int = _option(
+  log_every: int = option(
     10,
     "distance between rows of metrics.jsonl",
     unit="outer steps",
     low=1,
     may_change=True,
   )
-  tensorboard: bool = _option(
+  tensorboard: bool = option(
     False,
     "write the rows of metrics.jsonl for TensorBoard too, to the run's folder",
     may_change=True,
   )
-  report_every: float = _option(
+  report_every: float = option(
     120.0,
     "least time between two versions of report.html during the run; 0: only "
     "at its end",
@@ -382,14 +341,14 @@ class MetaTrainConfig:
     low=0.0,
     may_change=True,
   )
-  num_devices: int = _option(
+  num_devices: int = option(
     0,
     "XLA devices of a process to share its tasks among; 0: on a CPU one per "
     "core, else all",
     unit="devices",
     low=0,
   )
-  num_processes: int = _option(
+  num_processes: int = option(
     0,
     "processes that share the tasks, each started with this same command; 0: "
     "as many as jax detects on a cluster, else one; 1: only this one",
@@ -397,19 +356,19 @@ class MetaTrainConfig:
     low=0,
     may_change=True,
   )
-  process_id: int = _option(
+  process_id: int = option(
     -1,
     "number of this process, from 0, which alone writes files; -1: as jax "
     "detects",
     low=-1,
     may_change=True,
   )
-  coordinator_address: str = _option(
+  coordinator_address: str = option(
     "",
     "host:port of process 0, the same for all; empty: as jax detects",
     may_change=True,
   )
-  compilation_cache_dir: str = _option(
+  compilation_cache_dir: str = option(
     "",
     "where compiled programs are kept for the next start; empty: in the "
     "user's cache folder; off: nowhere",
@@ -417,8 +376,7 @@ class MetaTrainConfig:
   )
 
   def __post_init__(self) -> None:
-    for field in options():
-      _check_bounds(field, getattr(self, field.name))
+    check_bounds(self)
     if self.max_horizon < self.min_horizon:
       raise UserError(
         f"--max_horizon={self.max_horizon} is shorter than "
@@ -480,34 +438,6 @@ def options() -> tuple[dataclasses.Field[Any], ...]:
   """Returns the fields of `MetaTrainConfig`, in the order of `--help`."""
   return dataclasses.fields(MetaTrainConfig)
 
-
-def _check_bounds(field: dataclasses.Field[Any], value: Any) -> None:
-  wanted = type(field.default)
-  # An int where a float is meant is fine, and bool is not an int here.
-  if type(value) is not wanted and not (wanted is float and type(value) is int):
-    raise UserError(
-      f"--{field.name}={value!r} must be a value of type {wanted.__name__}, "
-      f"such as {field.default!r}"
-    )
-  if isinstance(value, float) and not math.isfinite(value):
-    raise UserError(
-      f"--{field.name}={value} must be finite; the default is {field.default}"
-    )
-  for bound, (words, holds) in _BOUNDS.items():
-    limit = field.metadata[bound]
-    if limit is not None and not holds(value, limit):
-      raise UserError(
-        f"--{field.name}={value} must be {words} {limit}; the default is "
-        f"{field.default}"
-      )
-
-
-_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-  "low": ("at least", operator.ge),
-  "high": ("at most", operator.le),
-  "above": ("greater than", operator.gt),
-  "below": ("less than", operator.lt),
-}
 
 #: Settings that do nothing unless another one is given, such as in this way.
 _NEEDS = {

@@ -16,9 +16,8 @@ from typing import Any
 from meta_train import baseline_results, command_line
 from meta_train import config as config_lib
 from meta_train.errors import UserError
+from meta_train.options import check_bounds, option
 from meta_train.program import run_program
-
-_option = config_lib._option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,76 +28,75 @@ class EvaluateConfig:
     UserError: at construction, for a value out of its range.
   """
 
-  weights: str = _option(
+  weights: str = option(
     "",
     "names of shipped weights, or files of weights, separated by commas",
     group="What to evaluate",
   )
-  optimizer: str = _option(
+  optimizer: str = option(
     "",
     "optimizers of your own, separated by commas: module:factory, where "
     "factory(num_steps=...) returns an optax transformation",
   )
-  task_suite: str = _option(
+  task_suite: str = option(
     "held_out_small",
     "suite whose held-out (or else validation) tasks to evaluate on",
   )
-  tasks: str = _option(
+  tasks: str = option(
     "", "only these tasks of the suite, separated by commas; empty: all"
   )
-  sweep: str = _option(
+  sweep: str = option(
     "",
     "instead of the plain evaluation these sweeps, separated by commas: "
     "horizon, width, batch_size, told_steps, loss_scale, dtype",
   )
-  steps: int = _option(
+  steps: int = option(
     baseline_results.NUM_STEPS, "length of a run", unit="inner steps", low=2
   )
-  seeds: int = _option(
+  seeds: int = option(
     baseline_results.NUM_SEEDS,
     "runs of each optimizer on each task",
     unit="runs",
     low=1,
   )
-  baselines: str = _option(
+  baselines: str = option(
     "",
     "hand-designed optimizers to compare with, separated by commas; none; "
     "empty: all (in sweeps, adam)",
     group="What to compare with",
   )
-  compute_baselines: bool = _option(
+  compute_baselines: bool = option(
     False,
     "compute baselines that don't ship with the package for these tasks, "
     "steps and seeds; it takes much longer than the rest",
   )
-  overhead_tasks: int = _option(
+  overhead_tasks: int = option(
     3,
     "tasks, from small to large, on which to measure time per step",
     unit="tasks",
     low=0,
   )
-  folder: str = _option(
+  folder: str = option(
     "",
     "where rows and report go, beside those of earlier evaluations of the "
     "same suite; empty: runs/evaluation-SUITE",
     group="The machine",
   )
-  data_dir: str = _option(
+  data_dir: str = option(
     "", "folder of published data sets, for suites that use them"
   )
-  num_devices: int = _option(
+  num_devices: int = option(
     0,
     "XLA devices to share the work; 0: on a CPU one per core, else all",
     unit="devices",
     low=0,
   )
-  compilation_cache_dir: str = _option(
+  compilation_cache_dir: str = option(
     "", "where compiled programs are kept; empty: the user's cache; off: none"
   )
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      config_lib._check_bounds(field, getattr(self, field.name))
+    check_bounds(self)
 
 
 PROGRAM = command_line.Program(

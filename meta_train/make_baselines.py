@@ -18,54 +18,52 @@ from typing import Any
 from meta_train import baseline_results, baselines, command_line
 from meta_train import config as config_lib
 from meta_train.errors import UserError
+from meta_train.options import check_bounds, option
 from meta_train.program import run_program
-
-_option = config_lib._option
 
 
 @dataclasses.dataclass(frozen=True)
 class MakeBaselinesConfig:
   """The flags of the program."""
 
-  task_suite: str = _option(
+  task_suite: str = option(
     "held_out_small",
     "suite whose held-out (or else validation) tasks get baselines",
     group="What to compute",
   )
-  tasks: str = _option(
+  tasks: str = option(
     "", "only these tasks of the suite, separated by commas; empty: all"
   )
-  baselines: str = _option(
+  baselines: str = option(
     "", "only these baselines, separated by commas; empty: all"
   )
-  steps: int = _option(
+  steps: int = option(
     baseline_results.NUM_STEPS,
     "length of a run",
     unit="inner steps",
     low=1,
   )
-  seeds: int = _option(
+  seeds: int = option(
     baseline_results.NUM_SEEDS, "runs to compare on", unit="runs", low=1
   )
-  folder: str = _option(
+  folder: str = option(
     "", "where to write; empty: into the package", group="The machine"
   )
-  data_dir: str = _option(
+  data_dir: str = option(
     "", "folder of published data sets, for suites that use them"
   )
-  num_devices: int = _option(
+  num_devices: int = option(
     0,
     "XLA devices to share the work; 0: on a CPU one per core, else all",
     unit="devices",
     low=0,
   )
-  compilation_cache_dir: str = _option(
+  compilation_cache_dir: str = option(
     "", "where compiled programs are kept; empty: the user's cache; off: none"
   )
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      config_lib._check_bounds(field, getattr(self, field.name))
+    check_bounds(self)
 
 
 PROGRAM = command_line.Program(
