@@ -93,6 +93,11 @@ class MetaTrainConfig:
   truncation: int = option(
     50, "length of an unroll between two outer steps", unit="inner steps", low=1
   )
+  balance_families: bool = option(
+    False,
+    "divide the estimates of each family by their size, so that families with "
+    "large losses don't drown the others",
+  )
   min_horizon: int = option(
     100, "shortest inner training run", unit="inner steps", low=1
   )

@@ -110,6 +110,7 @@ class OuterLoop:
       process, and their total number must divide `num_tasks`.
     group: the processes of the run; None: only this one.
     visits: which families each outer step visits; None: all.
+    balanced: whether families count alike, see `meta_train.shares`.
     phases: which meta-parameters learn when; None: all, always.
     feed: batches of this process's tasks, for hosted families; None: there
       are no such families.
@@ -130,6 +131,7 @@ class OuterLoop:
     devices: Sequence[jax.Device],
     group: Group | None = None,
     visits: Visits | None = None,
+    balanced: bool = False,
     phases: tuple[Phase, ...] | None = None,
     feed: Feed | None = None,
   ):
@@ -140,6 +142,7 @@ class OuterLoop:
     self._key = key
     self.group = group or Group()
     self.num_devices = len(devices)
+    self._balanced = balanced
     self._visits = visits or Visits(len(estimators))
     self._feed = feed or Feed((), (), num_tasks=num_tasks)
     self._mesh = jax.make_mesh(
@@ -285,7 +288,11 @@ class OuterLoop:
       )
       rows.append(row)
     with np.errstate(invalid="ignore", over="ignore"):
-      joined = shares.join(self._all_shares(rows), num_tasks=self._num_tasks)
+      joined = shares.join(
+        self._all_shares(rows),
+        num_tasks=self._num_tasks,
+        balanced=self._balanced,
+      )
     # From the host straight into the program: `device_put` takes longer.
     spread = self._apply(state._replace(tasks=()), joined.gradient, phase.free)
     skipped = not np.all(np.isfinite(joined.gradient))

@@ -18,6 +18,13 @@ estimates the square norm of the expected gradient in units of the variance:
 0 on average for pure noise. Average both before dividing, when averaging over
 outer steps.
 
+Families differ in the size of their estimates by orders of magnitude, since
+their losses do, and the largest would be all that theta learns from. If asked
+for, the estimates of a family are first divided by their root mean square
+norm, sqrt(mean over i of |g_fi|**2), so that the families count alike. (This
+is no longer the gradient of any one meta-loss; for pure noise it weighs
+families by the inverse of their standard errors.)
+
 Main names: `Share`, `Joined`, `share`, `join`.
 """
 
@@ -94,14 +101,17 @@ def share(estimates: Sequence[Estimate]) -> Share:
   return jax.tree.map(lambda *xs: jnp.stack(xs)[None], *rows)
 
 
-def join(shares: Share, *, num_tasks: int) -> Joined:
+def join(shares: Share, *, num_tasks: int, balanced: bool = False) -> Joined:
   """Joins the shares of all devices, which have equally many tasks.
 
   Args:
     shares: rows of all devices, on the host.
     num_tasks: tasks per family, on all devices together.
+    balanced: whether families count alike, see the module's docstring.
   """
   mean = Share(*(np.mean(x, axis=0, dtype=x.dtype) for x in shares))
+  if balanced:
+    mean = _balance(mean)
   num_families = len(mean.loss)
   centre = np.sum(np.square(mean.gradient, dtype=np.float64), axis=1)
   # Rounding may make a spread of nothing negative.
@@ -114,4 +124,16 @@ def join(shares: Share, *, num_tasks: int) -> Joined:
     variance=variance,
     losses=tuple(map(float, mean.loss)),
     diverged=tuple(map(float, mean.diverged)),
+  )
+
+
+def _balance(mean: Share) -> Share:
+  """Divides the estimates of each family by their root mean square norm."""
+  square = np.asarray(mean.square)
+  inverse = np.where(square > 0, 1.0 / np.sqrt(square), 0.0)
+  # What is not finite stays so, and is told.
+  inverse = np.where(np.isfinite(square), inverse, 1.0)
+  return mean._replace(
+    gradient=mean.gradient * inverse[:, None].astype(mean.gradient.dtype),
+    square=square * inverse**2,
   )

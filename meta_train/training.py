@@ -147,6 +147,7 @@ def build(
     devices=_devices(config, group),
     group=group,
     visits=visits,
+    balanced=config.balance_families,
     phases=phases.parse(config.phases, theta),
     feed=Feed(
       families,
