@@ -130,9 +130,9 @@ def join(shares: Share, *, num_tasks: int, balanced: bool = False) -> Joined:
 def _balance(mean: Share) -> Share:
   """Divides the estimates of each family by their root mean square norm."""
   square = np.asarray(mean.square)
-  inverse = np.where(square > 0, 1.0 / np.sqrt(square), 0.0)
-  # What is not finite stays so, and is told.
-  inverse = np.where(np.isfinite(square), inverse, 1.0)
+  # Zero stays zero; what is not finite stays so too, and is told.
+  usable = (square > 0) & np.isfinite(square)
+  inverse = 1.0 / np.sqrt(np.where(usable, square, 1.0))
   return mean._replace(
     gradient=mean.gradient * inverse[:, None].astype(mean.gradient.dtype),
     square=square * inverse**2,

@@ -20,7 +20,7 @@ def drawn(repeats, scale=1.0, seed=0):
   return scale * noise + np.float32(MEANS)[:, None, None]
 
 
-def joined(gradients):
+def joined(gradients, **options):
   """Shares of two devices, joined."""
   rows = []
   for device in range(DEVICES):
@@ -32,7 +32,7 @@ def joined(gradients):
       )
     )
   gathered = jax.tree.map(lambda *xs: np.concatenate(xs), *rows)
-  return shares.join(gathered, num_tasks=DEVICES * TASKS)
+  return shares.join(gathered, num_tasks=DEVICES * TASKS, **options)
 
 
 def test_families_are_averaged_alike_and_told_apart():
@@ -63,6 +63,26 @@ def test_the_variance_is_that_of_the_gradient_and_its_power_is_corrected():
   error = np.std(power) / np.sqrt(len(results))
   assert abs(power.mean() - THETA * expected**2) < 4 * error
   assert power.mean() > 20 * error
+
+
+def test_balanced_families_count_alike_whatever_their_size():
+  gradients = drawn(1)[0]
+  sizes = np.sqrt(np.square(gradients).sum(axis=2).mean(axis=1))
+  expected = (gradients.mean(axis=1) / sizes[:, None]).mean(axis=0)
+  found = joined(gradients, balanced=True)
+  np.testing.assert_allclose(found.gradient, expected, rtol=1e-5, atol=1e-6)
+  one = joined(gradients / sizes[:, None, None])
+  np.testing.assert_allclose(found.variance, one.variance, rtol=1e-4)
+  grown = gradients * np.float32([1e3, 1.0, 1e-3])[:, None, None]
+  again = joined(grown, balanced=True)
+  np.testing.assert_allclose(again.gradient, found.gradient, rtol=1e-4)
+  np.testing.assert_allclose(again.snr, found.snr, rtol=1e-3)
+  assert again.losses == found.losses
+  # One that is silent stays so, and one that is broken is not hidden.
+  silent = joined(gradients * [[[0.0]], [[1.0]], [[1.0]]], balanced=True)
+  assert np.all(np.isfinite(silent.gradient))
+  broken = joined(gradients * [[[np.inf]], [[1.0]], [[1.0]]], balanced=True)
+  assert not np.any(np.isfinite(broken.gradient))
 
 
 def test_the_edges_have_answers():
