@@ -135,7 +135,13 @@ class MetaTrainConfig:
     "(the final one), log_time (a mean in which each octave of time weighs the "
     "same), validation (the mean loss on a held-out batch after each unroll); "
     "log, log_last, log_log_time, log_validation: the same of the logarithm of "
-    "the loss plus 0.1, which weighs small losses more",
+    "the loss plus --log_floor, which weighs small losses more",
+  )
+  log_floor: float = option(
+    0.1,
+    "normalised loss below which further progress counts little",
+    unit="normalised losses",
+    above=0,
   )
   estimator: str = option(
     "pes",

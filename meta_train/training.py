@@ -115,6 +115,7 @@ def build(
       max_horizon=config.max_horizon,
       withhold=config.withhold_num_steps,
       objective=config.objective,
+      log_floor=config.log_floor,
       wrong=config.wrong_num_steps,
       curriculum=config.horizon_curriculum,
       supervision=_supervision(config),

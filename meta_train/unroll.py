@@ -29,7 +29,7 @@ import flt_lopt
 from flt_lopt import flat
 from flt_lopt.layout import FlatLayout
 from meta_train import horizons
-from meta_train.objectives import OBJECTIVES
+from meta_train.objectives import LOG_FLOOR, OBJECTIVES
 from meta_train.supervision import WORST, Supervision
 from tasks.hosted import bind
 
@@ -108,6 +108,7 @@ class Unroller:
       multiple of `truncation`.
     withhold: probability that the optimizer is not told the horizon.
     objective: name in `OBJECTIVES`.
+    log_floor: what is added to losses before a logarithm.
     wrong: probability that it is told a wrong one, where it is told one.
     curriculum: outer steps over which the longest horizon grows from
       `min_horizon` to `max_horizon`; 0: it is that from the start.
@@ -122,6 +123,7 @@ class Unroller:
   max_horizon: int
   withhold: float
   objective: str
+  log_floor: float = LOG_FLOOR
   wrong: float = 0.0
   curriculum: int = 0
   supervision: Supervision | None = None
@@ -275,7 +277,7 @@ class Unroller:
     if objective.held_out:
       held_out = self._held_out_loss(task, run, jax.random.fold_in(key, 1))
       losses = jnp.where(run.diverged, ceiling, jnp.minimum(held_out, ceiling))
-    values = objective.value(losses)
+    values = objective.value(losses, self.log_floor)
     if objective.weight is not None:
       steps = episode.step + jnp.arange(self.truncation)
       values = values * objective.weight(steps, episode.length)

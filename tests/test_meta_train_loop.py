@@ -17,7 +17,7 @@ import tasks
 from meta_train import csv_rows, flags, live_report, meter, training
 from meta_train.errors import UserError
 from meta_train.outer import StepMetrics
-from meta_train.validation import Validation
+from meta_train.validation import FLOOR, Validation
 
 LOPT = flt_lopt.LearnedOptimizer(
   flt_lopt.OptimizerConfig(hidden_units=2, controller="off")
@@ -69,7 +69,7 @@ def test_validation_ranks_theta_and_repeats_itself(validation):
   for _ in range(100):
     params, state, loss = step(params, state)
     losses.append(float(loss))
-  expected = np.mean(np.log(np.array(losses[-10:]) + 0.1))
+  expected = np.mean(np.log(np.array(losses[-10:]) + FLOOR))
   np.testing.assert_allclose(start, expected, rtol=1e-3)
 
 

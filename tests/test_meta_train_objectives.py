@@ -66,7 +66,7 @@ class Bowl(tasks.Task):
     return jnp.float32({"train": 0.0, "valid": 3.0, "test": np.nan}[split])
 
 
-def losses_by_unroll(objective, truncation):
+def losses_by_unroll(objective, truncation, **options):
   unroll = Unroller(
     family=tasks.single_task_to_family(Bowl()),
     lopt=LOPT,
@@ -76,6 +76,7 @@ def losses_by_unroll(objective, truncation):
     max_horizon=LENGTH,
     withhold=0.0,
     objective=objective,
+    **options,
   )
   episode, run = unroll.start(jax.random.key(0))
   advance, found = jax.jit(unroll.advance), []
@@ -154,3 +155,12 @@ def test_an_unknown_objective_lists_the_known_ones():
   config = MetaTrainConfig(objective="log_tiem")
   with pytest.raises(UserError, match=r"did you mean log_time.*validation"):
     training.build(config, ())
+
+
+def test_the_floor_of_the_logarithm_is_an_option(curve):
+  found = losses_by_unroll("log", 5, log_floor=1e-3).mean()
+  np.testing.assert_allclose(
+    found, np.log(curve[:-1] + 1e-3).mean(), rtol=1e-4
+  )
+  plain = losses_by_unroll("mean", 5, log_floor=1e-3).mean()
+  np.testing.assert_allclose(plain, curve[:-1].mean(), rtol=1e-4)
