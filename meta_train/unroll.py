@@ -204,6 +204,8 @@ class Unroller:
     run: Run,
     key: PRNGKeyArray,
     batches: Any = None,
+    *,
+    differentiated: bool = False,
   ) -> tuple[Run, UnrollResult]:
     """Trains for one unroll.
 
@@ -215,6 +217,9 @@ class Unroller:
         task draws its own; halves of a pair share it.
       batches: those of the unroll's steps, along the first axis, for a hosted
         task; see `tasks.hosted`.
+      differentiated: whether derivatives are taken through it, so that only
+        the states between the steps are kept and the rest is computed again,
+        which is faster too (memory is what a CPU waits for).
 
     Returns:
       The run after the unroll, and its result.
@@ -271,6 +276,8 @@ class Unroller:
 
     keys = jax.random.split(key, self.truncation)
     lost = run.diverged
+    if differentiated:
+      step = jax.checkpoint(step, prevent_cse=False)
     run, (losses, apart) = jax.lax.scan(step, run, (keys, batches))
     failed = ~lost & (run.diverged | _rose(losses))
     objective = OBJECTIVES[self.objective]

@@ -159,8 +159,6 @@ def test_an_unknown_objective_lists_the_known_ones():
 
 def test_the_floor_of_the_logarithm_is_an_option(curve):
   found = losses_by_unroll("log", 5, log_floor=1e-3).mean()
-  np.testing.assert_allclose(
-    found, np.log(curve[:-1] + 1e-3).mean(), rtol=1e-4
-  )
+  np.testing.assert_allclose(found, np.log(curve[:-1] + 1e-3).mean(), rtol=1e-4)
   plain = losses_by_unroll("mean", 5, log_floor=1e-3).mean()
   np.testing.assert_allclose(plain, curve[:-1].mean(), rtol=1e-4)

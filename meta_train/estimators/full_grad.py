@@ -74,6 +74,7 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
           _choose(active, run, start),
           key,
           unroll_of(batches, unroller, step),
+          differentiated=True,
         )
         losses = jnp.stack([result.loss, result.reported])
         return _choose(active, moved, run), jnp.where(active, losses, 0.0)

@@ -10,8 +10,8 @@ variance beyond the batches', and the bias of `truncated_es`: what theta did
 to s in the unrolls before is left out. Long unrolls remove the bias and bring
 exploding gradients of chaotic inner dynamics instead, unsmoothed.
 
-One copy is trained; memory grows with the truncation, by the activations of
-each inner step. A gradient that isn't finite counts as zero, and tasks must
+One copy is trained; memory grows with the truncation, by the inner state after
+each step, from which the rest is computed again on the way back. A gradient that isn't finite counts as zero, and tasks must
 be twice differentiable.
 
 Reference: Metz, Maheswaranathan, Nixon, Freeman, Sohl-Dickstein,
@@ -74,7 +74,12 @@ def truncated_grad(
 
     def loss_of(theta):
       run, result = unroller.advance(
-        theta, state.episode, state.run, unroll_key, batches
+        theta,
+        state.episode,
+        state.run,
+        unroll_key,
+        batches,
+        differentiated=True,
       )
       return result.loss, (run, result)
 
