@@ -8,7 +8,7 @@ baseline, is no longer the same; and rows whose initial losses are not those
 of the runs that they are compared with are refused too, which finds changed
 data. `python -m meta_train.make_baselines` makes the files.
 
-Names: `ResultsFile`, `read`, `write`, `check_paired`, `NUM_STEPS`,
+Names: `ResultsFile`, `read`, `write`, `beside`, `check_paired`, `NUM_STEPS`,
 `NUM_SEEDS`.
 """
 
@@ -33,6 +33,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
 NUM_STEPS = 2000
 NUM_SEEDS = 5
 REMAKE = "python -m meta_train.make_baselines"
+#: First word of the groups of rows that are not computed anew.
+SHIPPED = "shipped"
 _KIND = "flt_lopt baseline results"
 #: Initial losses of equal runs agree to this on all machines.
 _TOLERANCE = 1e-3
@@ -169,6 +171,59 @@ def read(
       and row["seed"] in (None, TUNING_SEED, *range(num_seeds))
     ]
   return found, problems
+
+
+def beside(
+  rows: Sequence[Row], folder: str | os.PathLike = FOLDER
+) -> list[Row]:
+  """Returns the shipped rows that belong beside rows of candidates.
+
+  Args:
+    rows: rows of a plain evaluation; tasks that have baselines get no more.
+    folder: of the files.
+
+  Returns:
+    Rows of the tasks with the same definition, steps and initial losses.
+  """
+  found: list[Row] = []
+  has_baselines = {row["task"] for row in rows if row["role"] == "baseline"}
+  names = dict.fromkeys(row["task"] for row in rows)
+  for name in names:
+    mine = [row for row in rows if row["task"] == name]
+    results = load(pathlib.Path(folder) / f"{name}.jsonl.gz")
+    if name in has_baselines or results is None:
+      continue
+    same = all(
+      row.get(field) == results.header[field]
+      for row in mine
+      for field in ("definition", "num_steps")
+    )
+    seeds = {row["seed"] for row in mine} | {None, TUNING_SEED}
+    if not same or not seeds <= {*results.header["seeds"], None, TUNING_SEED}:
+      continue
+    shipped: dict[str, list[Row]] = {}
+    for row in results.rows:
+      if row["seed"] in seeds:
+        shipped.setdefault(row["optimizer"], []).append(row)
+    for optimizer, group in check_paired(mine, shipped)[0].items():
+      found += mark(group, optimizer, name)
+  return found
+
+
+def mark(group: Sequence[Row], optimizer: str, task: str) -> list[Row]:
+  """Returns shipped rows as those of a folder.
+
+  Args:
+    group: rows of a baseline on a task.
+    optimizer: name of the baseline.
+    task: name of the task.
+  """
+  fields = {
+    "group": f"{SHIPPED} {optimizer} on {task}",
+    "group_size": len(group),
+    "setting": None,
+  }
+  return [{**row, **fields} for row in group]
 
 
 def check_paired(

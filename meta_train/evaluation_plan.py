@@ -138,12 +138,7 @@ def shipped_baselines(
       problems += refused
     problems += unpaired
     for name, group in shipped.items():
-      mark = {
-        "group": f"shipped {name} on {task.name}",
-        "group_size": len(group),
-        "setting": None,
-      }
-      found += [{**row, **mark} for row in group]
+      found += baseline_results.mark(group, name, task.name)
   return found, problems
 
 

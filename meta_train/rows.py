@@ -8,10 +8,12 @@ for (NaN, infinity) becomes null on the way out.
 Names: `write_rows`, `read_rows`, `read_json`, `write_json`, `finite`.
 """
 
+import gzip
 import json
 import math
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -96,18 +98,28 @@ def read_rows(path: str | os.PathLike, *, required: Iterable[str] = ()) -> Rows:
   """Reads JSON lines; tells what is missing or damaged.
 
   Args:
-    path: file of JSON lines; it need not exist.
+    path: file of JSON lines; it need not exist. If there is one of this name
+      and `.gz` in its place, that is read.
     required: fields without which a row is of no use.
 
   Returns:
     The rows that are whole, and a sentence for each problem.
   """
   path = pathlib.Path(path)
-  if not path.exists():
+  packed = path.with_name(f"{path.name}.gz")
+  if not path.exists() and not packed.exists():
     return Rows([], [f"{path.name} is missing."])
   rows, problems, required = [], [], tuple(required)
+  try:
+    content = (
+      path.read_bytes()
+      if path.exists()
+      else gzip.decompress(packed.read_bytes())
+    )
+  except (EOFError, OSError, zlib.error):
+    return Rows([], [f"{packed.name} is damaged and was left out."])
   # A line that was cut may end in the middle of a character.
-  text = path.read_text(encoding="utf-8", errors="replace")
+  text = content.decode(encoding="utf-8", errors="replace")
   for number, line in enumerate(text.split("\n"), start=1):
     if not line.strip():
       continue

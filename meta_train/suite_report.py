@@ -1,8 +1,9 @@
 """The report of an evaluation: one page, tables and pictures from its rows.
 
 Idea: nothing is computed here that the rows do not hold, so a page can be
-made again at any time, also from a folder that came from elsewhere. Rows that
-are missing, damaged or refused are listed at the top of the page.
+made again at any time, also from a folder that came from elsewhere. Tasks
+without rows of baselines get the shipped ones, if they fit. Rows that are
+missing, damaged or refused are listed at the top of the page.
 
 Names: `write_report`, `headlines`, `read_folder`.
 """
@@ -12,7 +13,13 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from meta_train import evaluate, plots, suite_plots, suite_tables
+from meta_train import (
+  baseline_results,
+  evaluate,
+  plots,
+  suite_plots,
+  suite_tables,
+)
 from meta_train import report_html as html
 from meta_train import scores as scores_lib
 from meta_train import standings as standings_lib
@@ -64,6 +71,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
   plain = [row for row in rows.rows if row["setting"] is None]
+  plain += baseline_results.beside(plain)
   sweeps = standings_lib.sweeps_in(rows.rows)
   found, gaps = standings_lib.standings(plain, num_seeds=about.get("num_seeds"))
   if sweeps and not plain:

@@ -190,3 +190,43 @@ def test_unknown_names_suggest_the_right_ones(capsys):
   assert "Did you mean 'adam'" in capsys.readouterr().err
   assert make_baselines.main(["--stepps=3"]) == 2
   assert "did you mean --steps" in capsys.readouterr().err
+
+
+def _candidate_row(made, **changes):
+  """A row of an optimizer that started as seed 0 of the file's runs did."""
+  header, rows = baseline_results.load(made / "quadratic.jsonl.gz")
+  first = next(
+    row["first_loss"]
+    for row in rows
+    if row["seed"] == 0 and row["role"] == "baseline"
+  )
+  fields = {"task": "quadratic", "optimizer": "ours", "role": "learned"}
+  fields |= {"definition": header["definition"], "num_steps": STEPS}
+  return {**fields, "seed": 0, "first_loss": first, **changes}
+
+
+def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
+  found = baseline_results.beside([_candidate_row(made)], made)
+  assert {row["optimizer"] for row in found} == {"adam", "sgd"}
+  assert {row["role"] for row in found} == {"baseline", "tuning", "envelope"}
+  # Only seeds that the candidate has run, and the one for tuning.
+  assert {row["seed"] for row in found} == {0, None, baseline_runs.TUNING_SEED}
+  for row in found:
+    same = [other for other in found if other["group"] == row["group"]]
+    assert row["group_size"] == len(same) and row["setting"] is None
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"definition": "other"},
+    {"num_steps": STEPS + 1},
+    {"seed": SEEDS},
+    {"first_loss": 123.0},
+    {"task": "unknown"},
+    {"role": "baseline"},
+  ],
+)
+def test_nothing_is_put_beside_what_it_does_not_fit(made, changes):
+  row = _candidate_row(made, **changes)
+  assert baseline_results.beside([row], made) == []

@@ -1,5 +1,6 @@
 """Rows: what comes back is what was written, and damage is told."""
 
+import gzip
 import json
 
 import pytest
@@ -65,3 +66,15 @@ def test_damaged_or_foreign_json_is_told(tmp_path, text):
 def test_json_document_round_trip(tmp_path):
   rows.write_json(tmp_path / "x.json", {"a": (1, float("inf"))})
   assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1, None]}
+
+
+def test_packed_rows_are_read_where_there_are_no_others(tmp_path):
+  path, packed = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.gz"
+  packed.write_bytes(gzip.compress(b'{"a": 1}\n'))
+  assert rows.read_rows(path).rows == [{"a": 1}]
+  rows.write_rows(path, [{"a": 2}])
+  assert rows.read_rows(path).rows == [{"a": 2}]
+  path.unlink()
+  packed.write_bytes(packed.read_bytes()[:-5])
+  found = rows.read_rows(path)
+  assert found.rows == [] and "rows.jsonl.gz is damaged" in found.problems[0]

@@ -11,8 +11,8 @@ to s in the unrolls before is left out. Long unrolls remove the bias and bring
 exploding gradients of chaotic inner dynamics instead, unsmoothed.
 
 One copy is trained; memory grows with the truncation, by the inner state after
-each step, from which the rest is computed again on the way back. A gradient that isn't finite counts as zero, and tasks must
-be twice differentiable.
+each step, from which the rest is computed again on the way back. A gradient
+that isn't finite counts as zero, and tasks must be twice differentiable.
 
 Reference: Metz, Maheswaranathan, Nixon, Freeman, Sohl-Dickstein,
 "Understanding and Correcting Pathologies in the Training of Learned
