@@ -18,6 +18,7 @@ from estimator_problems import (
 )
 
 from meta_train.estimators import make_estimator
+from meta_train.estimators.base import finite_or_zero
 
 SIGMA = 0.3
 WALK = jnp.array([-0.2, 0.1])
@@ -83,6 +84,13 @@ def test_backpropagation_is_exact_and_truncated_has_its_bias():
   biased = Walk().gradient(WALK, truncated=True)
   np.testing.assert_allclose(parts[0], biased, rtol=1e-5)
   assert np.linalg.norm(biased - whole) > 0.3 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 1e25])
+def test_a_gradient_that_exploded_counts_as_zero(bad):
+  tame = jnp.array([1.0, -2.0])
+  np.testing.assert_array_equal(finite_or_zero(tame), tame)
+  np.testing.assert_array_equal(finite_or_zero(tame.at[0].set(bad)), 0.0)
 
 
 def test_whole_episodes_of_every_length_are_masked_at_their_horizon():

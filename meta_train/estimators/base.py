@@ -106,12 +106,13 @@ def reset_where_done(
 
 
 def finite_or_zero(gradient: Float[Array, "theta"]) -> Float[Array, "theta"]:
-  """Returns zeros for a backpropagated gradient that isn't finite.
+  """Returns zeros for a backpropagated gradient whose norm isn't finite.
 
   Once a run has diverged its loss is constant, and the zeros are exact; in
   the call in which it diverges, they leave out the steps before.
   """
-  return jnp.where(jnp.all(jnp.isfinite(gradient)), gradient, 0.0)
+  square = jnp.sum(jnp.square(gradient))
+  return jnp.where(jnp.isfinite(square), gradient, 0.0)
 
 
 def longest(unroller: Unroller) -> int:
