@@ -50,7 +50,10 @@ class Problem:
     del key
     return episode
 
-  def advance(self, theta, episode, run, key, batches=None):
+  def advance(
+    self, theta, episode, run, key, batches=None, *, differentiated=False
+  ):
+    del differentiated
     def step(x, key):
       z = jax.random.normal(key, (self.num_theta,))
       x = self.move(x, theta, z)
