@@ -14,6 +14,9 @@ import optimizer_variants as variants
 import pytest
 from optimizer_variants import every_variant, few_variants
 
+from flt_lopt import flat
+from flt_lopt.layout import FlatLayout
+
 PARAMS = variants.parameters()
 GRADS = [
   jax.tree.map(lambda x, i=i: x[i], variants.stream(steps=3)) for i in range(3)
@@ -126,6 +129,71 @@ def test_a_gradient_that_is_not_finite_is_skipped(name, bad):
   # The next sound gradient moves it as if nothing had been.
   updates, after = tx.update(GRADS[2], after, PARAMS)
   assert all_finite(updates) and np.any(updates["w"] != 0)
+
+
+@few_variants
+def test_two_hundred_skipped_steps_leave_no_trace(name):
+  """The scale of the memory follows the last gradient that was sound."""
+  tx = variants.make(name)
+  # A spike is a gradient far above the second moment's root.
+  spike = jax.tree.map(lambda x: np.full_like(x, 10.0), PARAMS)
+  broken = jax.tree.map(lambda x: np.full_like(x, np.nan), PARAMS)
+
+  @jax.jit
+  def update(gradient, state):
+    return tx.update(gradient, state, PARAMS)
+
+  @jax.jit
+  def skip(state):
+    def step(state, _):
+      updates, state = tx.update(broken, state, PARAMS)
+      return state, updates
+
+    return jax.lax.scan(step, state, None, length=200)
+
+  state = tx.init(PARAMS)
+  for gradient in (*GRADS, spike):
+    _, state = update(gradient, state)
+  after, updates = skip(state)
+  assert all(np.all(x == 0) for x in jax.tree.leaves(updates))
+  assert after.count == state.count + 200
+  # The clock goes on, and the controller, which sees it.
+  tensors = after.tensors._replace(controller=state.tensors.controller)
+  after = after._replace(count=state.count, tensors=tensors)
+  jax.tree.map(np.testing.assert_array_equal, after, state)
+  want, _ = update(GRADS[0], state)
+  got, _ = update(GRADS[0], after)
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_skipped_steps_leave_no_trace_in_the_flat_layout():
+  config, theta = variants.config("flt_damped"), variants.theta("flt_damped")
+  layout = FlatLayout([x.shape for x in PARAMS.values()])
+  packed = layout.flatten([jnp.asarray(x) for x in PARAMS.values()])
+
+  @jax.jit
+  def update(gradient, state):
+    return flat.update(
+      config,
+      theta,
+      layout,
+      gradient,
+      state,
+      packed,
+      num_steps=jnp.float32(variants.STEPS),
+    )[1]
+
+  state = flat.init(config, layout)
+  for gradient in (packed, 10.0 * layout.mask):
+    state = update(gradient, state)
+  after = state
+  for _ in range(20):
+    after = update(jnp.nan * layout.mask, after)
+  for field in ("mass", "exponent", "stats"):
+    kept = getattr(after.tensors, field), getattr(state.tensors, field)
+    jax.tree.map(np.testing.assert_array_equal, *kept)
+  jax.tree.map(np.testing.assert_array_equal, after.modes, state.modes)
+  jax.tree.map(np.testing.assert_array_equal, after.second, state.second)
 
 
 @every_variant

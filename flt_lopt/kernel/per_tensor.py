@@ -72,7 +72,7 @@ def before(
   parameter = sums.parameter / sizes
   size = roots.root(parameter)
 
-  exponent, shift = _rescale(state, mean_absolute)
+  exponent, shift = _rescale(state, mean_absolute, finite)
   inverse_scale = scale.power_of_two(-exponent, dtype)
   moved = scale.power_of_two(shift, dtype)
   old = roots.root(state.stats.second) * moved
@@ -175,14 +175,19 @@ def _gains(config, learned, control, clock, parameter, weight_decay, **facts):
   )
 
 
-def _rescale(state: TensorState, mean_absolute):
-  """Returns the new exponent, and how many powers the memory moves by."""
+def _rescale(state: TensorState, mean_absolute, finite):
+  """Returns the new exponent, and how many powers the memory moves by.
+
+  A skipped tensor keeps both, as it keeps its statistics, which count in
+  units of the exponent.
+  """
   root = roots.root(state.stats.second)
   lowest = jnp.iinfo(jnp.int32).min
   now = jnp.where(mean_absolute > 0, scale.exponent(mean_absolute), lowest)
   past = jnp.where(root > 0, scale.exponent(root) + state.exponent, lowest)
   exponent = jnp.maximum(now, past)
-  exponent = jnp.where(exponent == lowest, state.exponent, exponent)
+  some = finite & (exponent != lowest)
+  exponent = jnp.where(some, exponent, state.exponent)
   shift = jnp.clip(state.exponent - exponent, -MAX_RISE, MAX_FALL)
   # An empty memory moves by any number of powers.
   return exponent, jnp.where(root > 0, shift, 0)
