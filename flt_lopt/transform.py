@@ -15,6 +15,12 @@ from flt_lopt import progress as progress_lib
 from flt_lopt.config import OptimizerConfig
 
 
+# One program, so that it is quick without an outer jit too; one per
+# configuration, since `optax.inject_hyperparams` makes a transformation per
+# step.
+_step = jax.jit(leafwise.step, static_argnums=0)
+
+
 class FltState(NamedTuple):
   """State of a run.
 
@@ -62,12 +68,41 @@ def _check_num_steps(num_steps) -> None:
     )
 
 
+def _is_function(mask) -> bool:
+  """Tells a function from a pytree, which may have a `__call__` of its own.
+
+  It is optax's rule: an Equinox module of booleans is a mask.
+  """
+  leaves = jax.tree.leaves(mask)
+  return bool(leaves) and all(callable(leaf) for leaf in leaves)
+
+
+def _gradients(updates, split, params):
+  """Returns the gradient of every parameter.
+
+  Raises:
+    ValueError: a parameter has none.
+  """
+  found = split(updates)
+  for gradient, (path, _) in zip(
+    found, jax.tree_util.tree_leaves_with_path(params), strict=True
+  ):
+    if gradient is None:
+      name = jax.tree_util.keystr(path)
+      raise ValueError(
+        f"the gradient of params{name} is None, but that parameter is an "
+        "array; give zeros, leave it out of both trees with None, or wrap the "
+        "optimizer in optax.masked."
+      )
+  return [jnp.asarray(gradient) for gradient in found]
+
+
 def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
   """Returns the weight decay of every leaf, 0 where the mask is false."""
   if mask is None:
     count = len(jax.tree.leaves(params))
     return jnp.full(count, jnp.asarray(weight_decay).astype(dtype))
-  chosen = mask(params) if callable(mask) else mask
+  chosen = mask(params) if _is_function(mask) else mask
   kept = jax.tree.leaves(
     jax.tree.map(
       lambda keep, part: jax.tree.map(lambda _: bool(keep), part),
@@ -125,9 +160,6 @@ def scale_by_learned(
       progress=progress_lib.init(dtype),
     )
 
-  # One program, so that it is quick without an outer jit too.
-  step = jax.jit(functools.partial(leafwise.step, config))
-
   def update(updates, state, params=None, *, value=None, **extra_args):
     del extra_args
     if params is None and jax.tree.leaves(updates):
@@ -141,9 +173,9 @@ def scale_by_learned(
     dtype = _work_dtype(p_leaves)
     split = structure.flatten_up_to
     leaves = [
-      leafwise.Leaf(jnp.asarray(gradient), parameter, modes, second)
+      leafwise.Leaf(gradient, parameter, modes, second)
       for gradient, parameter, modes, second in zip(
-        split(updates),
+        _gradients(updates, split, params),
         p_leaves,
         _transpose(state.modes, split, len(p_leaves)),
         _transpose(state.second, split, len(p_leaves)),
@@ -151,7 +183,8 @@ def scale_by_learned(
       )
     ]
     progress = progress_lib.observe(state.progress, value)
-    moved, tensors = step(
+    moved, tensors = _step(
+      config,
       jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
       clock_lib.make(state.count, num_steps, dtype),
       _decay_per_tensor(weight_decay, mask, params, dtype),

@@ -53,6 +53,16 @@ def test_missing_params_are_refused_by_name(name):
     tx.update(GRADS, tx.init(PARAMS))
 
 
+def test_a_gradient_that_is_none_is_refused_by_name():
+  tx = variants.make(variants.DEFAULT)
+  with pytest.raises(ValueError, match=r"params\['k'\] is None.*give zeros"):
+    tx.update({**GRADS, "k": None}, tx.init(PARAMS), PARAMS)
+  # Without a parameter there is no gradient to miss.
+  params, grads = {**PARAMS, "k": None}, {**GRADS, "k": None}
+  updates, _ = tx.update(grads, tx.init(params), params)
+  assert updates["k"] is None and np.all(updates["w"] != 0)
+
+
 @every_variant
 def test_complex_and_integer_parameters_are_refused(name):
   for dtype in (jnp.complex64, jnp.int32):
@@ -260,6 +270,28 @@ def test_no_retrace_on_the_second_call(name):
   for _ in range(3):
     _, state = update(grads, state, params)
   assert traces == 1
+
+
+def test_transformations_of_one_configuration_share_a_program(caplog):
+  lopt, theta = variants.family("adamw_scalars"), variants.theta("adamw_scalars")
+  params = {"w": jnp.ones((3, 2)), "b": jnp.ones(5)}
+
+  def compiled(tx, steps):
+    """Returns how many programs of a step are made in some eager steps."""
+    caplog.clear()
+    state = tx.init(params)
+    with jax.log_compiles():
+      for _ in range(steps):
+        _, state = tx.update(params, state, params)
+    lines = [record.getMessage() for record in caplog.records]
+    return sum(line.startswith("Compiling jit(step)") for line in lines)
+
+  assert compiled(lopt.transform(theta, num_steps=10), 1) == 1
+  assert compiled(lopt.transform(theta, num_steps=20), 1) == 0
+  injected = optax.inject_hyperparams(
+    lambda learning_rate: lopt.transform(theta, learning_rate=learning_rate)
+  )
+  assert compiled(injected(learning_rate=0.5), 3) == 0
 
 
 @few_variants

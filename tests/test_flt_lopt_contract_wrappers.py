@@ -140,3 +140,44 @@ def test_equinox_filtered_parameters(name):
   after, state = step(model, state)
   after, state = step(after, state)
   assert np.any(after.layers[0].weight != model.layers[0].weight)
+
+
+MASKS = {
+  "tree": {"a": True, "more": {"k": False, "none": None}, "w": True},
+  "prefix": {"a": False, "more": True, "w": False},
+  "one": True,
+  "function": lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+  "function of a prefix": lambda params: {"a": True, "more": False, "w": True},
+}
+
+
+def decay_like_adamw(params, mask):
+  """Asserts that the untrained optimizer decays what optax.adamw does."""
+  lopt = variants.family(variants.DEFAULT, init_learning_rate=0.1)
+  theta = variants.theta(variants.DEFAULT, noise=0.0)
+  grads = jax.tree.map(lambda x: 0.1 * x + 0.02, params)
+  ours = lopt.transform(theta, weight_decay=10.0, mask=mask)
+  # The schedule of a run of unknown length begins at 1 / 101.
+  adamw = optax.adamw(0.1 / 101, weight_decay=10.0, mask=mask)
+  got, _ = ours.update(grads, ours.init(params), params)
+  want, _ = adamw.update(grads, adamw.init(params), params)
+  chex.assert_trees_all_close(got, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_masks_of_weight_decay_are_those_of_optax(kind):
+  params = {
+    "a": jnp.full(4, 0.3),
+    "more": {"k": jnp.full((2, 2), 0.2), "none": None},
+    "w": jnp.full((3, 2), -0.4),
+  }
+  decay_like_adamw(params, MASKS[kind])
+
+
+def test_an_equinox_module_is_a_mask_though_it_can_be_called():
+  eqx = pytest.importorskip("equinox")
+  model = eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
+  params = eqx.filter(model, eqx.is_inexact_array)
+  mask = jax.tree.map(lambda x: x.ndim > 1, params)
+  assert callable(mask)
+  decay_like_adamw(params, mask)
