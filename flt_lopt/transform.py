@@ -29,7 +29,9 @@ class FltState(NamedTuple):
     modes: the memory of the gradient; each entry is a pytree like the
       parameters, so that it can be sharded like them.
     second: the second moment, one such pytree, or two that hold row and
-      column factors of matrices.
+      column factors of matrices. A factor lacks one axis of its parameter:
+      `optax.tree.map_params` visits it beside that parameter's entry even
+      so, and a `PartitionSpec` of the parameter doesn't fit it.
     tensors: a few numbers per parameter tensor, leaves of [tensors, ...].
     progress: averages of the loss, where it is given.
   """

@@ -52,12 +52,11 @@ class Factored:
   num_arrays = 2
 
   def init(self, leaf, dtype) -> tuple[Array, ...]:
-    if leaf.ndim < 2 or not leaf.size:
-      return *Whole().init(leaf, dtype), jnp.zeros((), dtype)
-    return (
-      jnp.zeros(leaf.shape[:-1], dtype),
-      jnp.zeros((*leaf.shape[:-2], leaf.shape[-1]), dtype),
-    )
+    zeros = jnp.zeros_like(leaf, dtype=dtype)
+    # Sums, and not zeros of that shape: they lie on devices as `leaf` does.
+    if zeros.ndim < 2 or not zeros.size:
+      return zeros, jnp.sum(zeros)
+    return jnp.sum(zeros, axis=-1), jnp.sum(zeros, axis=-2)
 
   def advance(self, state: Sequence[Array], gradient, decay, write):
     rows, columns = state
