@@ -7,7 +7,7 @@ shapes, dtypes, bytes and description, and the description itself. Reading
 checks all of it before any array is handed out. (One entry, because the
 header's entries have no fixed order: equal content gives equal bytes.)
 
-Main names: `write`, `read`, `TensorFile`, `TensorFileError`.
+Main names: `write`, `read`, `brief`, `TensorFile`, `TensorFileError`.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ import safetensors.numpy
 from flt_lopt import _atomic_file
 
 _ENTRY = "flt_lopt"
+_MAX_QUOTE = 500
 _MAX_HEADER_BYTES = 16 * 2**20
 _DTYPES = {
   "BOOL": np.dtype(np.bool_),
@@ -57,6 +58,14 @@ class TensorFile(NamedTuple):
 
   tensors: dict[str, np.ndarray]
   description: dict[str, Any]
+
+
+def brief(value: Any) -> str:
+  """Returns the text of what a file says, cut to fit an error message."""
+  text = str(value)
+  if len(text) <= _MAX_QUOTE:
+    return text
+  return f"{text[:_MAX_QUOTE]}... ({len(text)} characters)"
 
 
 def write(
@@ -127,7 +136,7 @@ def read(
     tensors = {name: _array(entry) for name, entry in entries}
   except (safetensors.SafetensorError, ValueError, RecursionError) as error:
     raise TensorFileError(
-      f"{path} is damaged or no safetensors file ({error})"
+      f"{path} is damaged or no safetensors file ({brief(error)})"
     ) from error
   if header is None:
     raise TensorFileError(
@@ -136,15 +145,22 @@ def read(
     )
   if header["kind"] != kind:
     raise TensorFileError(
-      f"{path} is a {header['kind']!r} file, not a {kind!r} file"
+      f"{path} is a {brief(header['kind'])!r} file, not a {kind!r} file"
     )
   # Before the checksum: a newer version may compute it in another way.
   if header["version"] > version:
     raise TensorFileError(
-      f"{path} has format version {header['version']}, and this "
+      f"{path} has format version {brief(header['version'])}, and this "
       f"version of flt_lopt reads up to {version}; upgrade flt_lopt"
     )
-  if header.pop("sha256") != _digest(tensors, header):
+  stated = header.pop("sha256")
+  try:
+    computed = _digest(tensors, header)
+  except RecursionError as error:
+    raise TensorFileError(
+      f"{path} is damaged: its header is nested too deeply"
+    ) from error
+  if stated != computed:
     raise TensorFileError(
       f"{path} is damaged: its checksum does not fit its content"
     )

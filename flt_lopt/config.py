@@ -21,6 +21,8 @@ DIRECTIONS = ("direction", "direction_magnitude", "off")
 GEOMETRIES = ("elementwise", "orthogonal")
 #: Of any network: no weights file may ask for more.
 MAX_WIDTH = 256
+#: Of `extra_poles`.
+MAX_POLES = 64
 TENSOR_ATTENTIONS = ("off", "none", "flt", "flt_lines")
 EPSILON_MODES = ("relative", "absolute")
 
@@ -84,6 +86,12 @@ class OptimizerConfig:
   epsilon_mode: str = "relative"
 
   def __post_init__(self):
+    _check_types(self)
+    if len(self.extra_poles) > MAX_POLES:
+      raise ValueError(
+        f"extra_poles has {len(self.extra_poles)} poles, and a memory may "
+        f"have {MAX_POLES} of them; each costs a number or two per parameter."
+      )
     poles = tuple(tuple(pole) for pole in self.extra_poles)
     object.__setattr__(self, "extra_poles", poles)
     streaming = attention.list_encodings(form="recurrent")
@@ -149,3 +157,25 @@ class OptimizerConfig:
     """Numbers of state per parameter of a matrix; O(rows + columns) aside."""
     second = self.make_second_moment().num_floats
     return self.make_memory().num_floats + second
+
+
+def _check_types(config: OptimizerConfig) -> None:
+  """Refuses a field whose value is of another type than its default.
+
+  Numbers that are equal, such as 4.0 and 4, are not the same to whoever
+  reads a configuration, and a flag of 2.5 means nothing.
+  """
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if field.name == "first_beta" and value is None:
+      continue
+    kind, rule = {
+      bool: (bool, "True or False"),
+      int: (int, "a whole number"),
+      str: (str, "a text"),
+      tuple: (list | tuple, "a list of poles"),
+    }.get(type(field.default), (int | float, "a number"))
+    if not isinstance(value, kind) or (
+      isinstance(value, bool) and kind is not bool
+    ):
+      raise ValueError(f"{field.name}={value!r} must be {rule}.")

@@ -32,6 +32,8 @@ _MAX_BYTES = 256 * 2**20
 #: Of any whole number in a config. Sizes multiply, and a file that asks for
 #: large ones must neither fill the memory nor take minutes to be refused.
 _MAX_SIZE = 256
+#: Of the lists and texts in a config: none that can be is larger.
+_MAX_DEPTH, _MAX_ITEMS, _MAX_TEXT = 3, 64, 64
 _SUFFIX = ".safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PRETRAINED = pathlib.Path(__file__).resolve().parent / "pretrained"
@@ -59,6 +61,8 @@ def save(
   Raises:
     WeightsError: `theta` is not of the config's shapes, or not finite, or
       the config has numbers too large to be loaded again.
+    TypeError: `provenance` holds what JSON can't.
+    ValueError: `provenance` holds NaN, infinity, or itself.
     OSError: the file cannot be written; an existing one is untouched.
   """
   _config(f"{path}, which is not written,", dataclasses.asdict(config))
@@ -142,9 +146,12 @@ def _read(
   except ValueError as error:  # A null character, for one.
     raise WeightsError(f"{str(path)!r} is no path of a file") from error
   feature_set = file.description.get("feature_set")
+  if type(feature_set) is not int:
+    raise WeightsError(f"{path} is damaged: it has no version of its inputs")
   if feature_set != FEATURE_SET:
+    given = _tensor_file.brief(feature_set)
     raise WeightsError(
-      f"{path} was trained on network inputs of version {feature_set}, and "
+      f"{path} was trained on network inputs of version {given}, and "
       f"this version of flt_lopt computes version {FEATURE_SET}; use the "
       "version of flt_lopt it was trained with, or train it again"
     )
@@ -178,20 +185,31 @@ def _config(path: pathlib.Path | str, stored: Any) -> OptimizerConfig:
   try:
     if not isinstance(stored, dict):
       raise TypeError("it is no JSON object")
+    _plain(list(stored))
     return OptimizerConfig(**{k: _plain(v) for k, v in stored.items()})
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, RecursionError) as error:
     raise WeightsError(
       f"{path} has a configuration that this version of flt_lopt does not "
-      f"know ({error}); use the version it was saved with"
+      f"know ({_tensor_file.brief(error)}); use the version it was saved with"
     ) from error
 
 
-def _plain(value: Any) -> Any:
-  """Checks a number and turns JSON's lists into the tuples of a config."""
-  if isinstance(value, list):
-    return tuple(_plain(item) for item in value)
+def _plain(value: Any, depth: int = 0) -> Any:
+  """Checks a value and turns JSON's lists into the tuples of a config."""
+  if isinstance(value, list | tuple):
+    if depth == _MAX_DEPTH:
+      raise ValueError(f"a list is nested more than {_MAX_DEPTH} deep")
+    if len(value) > _MAX_ITEMS:
+      raise ValueError(
+        f"a list of {len(value)} items is longer than {_MAX_ITEMS}"
+      )
+    return tuple(_plain(item, depth + 1) for item in value)
   if isinstance(value, dict):
-    raise ValueError(f"{value} is no number, text or list")
+    raise ValueError("an object is no number, text or list")
+  if isinstance(value, str) and len(value) > _MAX_TEXT:
+    raise ValueError(
+      f"a text of {len(value)} characters is longer than {_MAX_TEXT}"
+    )
   if isinstance(value, int) and abs(value) > _MAX_SIZE:
     raise ValueError(f"the number {value} is larger than {_MAX_SIZE}")
   if isinstance(value, float) and not math.isfinite(value):
@@ -213,7 +231,8 @@ def _check_theta(
     theta = _named_arrays.unflatten(template, named)
   except (TypeError, ValueError, MemoryError) as error:
     raise WeightsError(
-      f"{what} does not fit its own configuration: {error}"
+      f"{what} does not fit its own configuration: "
+      f"{_tensor_file.brief(error)}"
     ) from error
   for name, array in named.arrays.items():
     if not np.all(np.isfinite(array)):

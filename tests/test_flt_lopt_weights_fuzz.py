@@ -23,11 +23,23 @@ from flt_lopt.learned_optimizer import LearnedOptimizer
 
 CONFIG = OptimizerConfig(hidden_units=2, controller="off", memory_floats=2)
 MAX_BYTES = 64 * 2**20
+
+
+def nested(depth, kind):
+  """Returns an empty list or object, nested in itself."""
+  value = kind()
+  for _ in range(depth):
+    value = [value] if kind is list else {"a": value}
+  return value
+
+
 VALUES = (
   *(None, True, False, 0, 1, -1, 2, 4, 3.0, 4.0, 2.5, 1e308, -0.0),
   *(float("inf"), float("nan"), 200, 10**4, 10**9, 10**30, -(10**30)),
   *("", "flt", "off", "ema", "../../etc/passwd", "\0", "x" * 10_000, "é"),
   *([], [1], [[]], ["flt"], {}, {"a": 1}, {"__class__": "x"}, [[[[1e9]]]]),
+  *(nested(600, list), nested(600, dict), [nested(600, list)] * 3),
+  *([["step", 0.9]] * 65, [["step", 0.9]] * 10**4, [["x" * 10**4]], [0] * 100),
 )
 
 
@@ -78,6 +90,7 @@ class Watch:
       self.loaded += 1
     except weights.WeightsError as error:
       assert "\n" not in str(error)
+      assert len(str(error)) < 2000
       self.refused += 1
     assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
     assert time.monotonic() - began < 30
@@ -185,6 +198,46 @@ def test_hostile_configurations_are_refused(file, theta):
         write_sound(file, theta, description(**{key: value}))
         watch.load(file)
   assert watch.refused > 200
+
+
+def test_no_long_text_is_searched_or_printed(file, theta):
+  long = "x" * 15_000_000
+  config = description()["config"]
+  for changes in (
+    {"config": {**config, "memory": long}},
+    {"config": {**config, long: 1}},
+    {"config": {**config, "extra_poles": [[long, 0.9]]}},
+    {"feature_set": long},
+  ):
+    write_sound(file, theta, description(**changes))
+    with pytest.raises(weights.WeightsError) as caught:
+      weights.load(file)
+    assert len(str(caught.value)) < 2000
+  write_sound(file, {**theta, long: np.ones(1)}, description())
+  with pytest.raises(weights.WeightsError, match="unknown array xxx") as caught:
+    weights.load(file)
+  assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(
+  "field, value, rule",
+  [
+    ("nesterov", 2.5, "nesterov=2.5 must be True or False"),
+    ("memory_floats", 2.0, "memory_floats=2.0 must be a whole number"),
+    ("hidden_units", True, "hidden_units=True must be a whole number"),
+    ("epsilon", "1e-8", "epsilon='1e-8' must be a number"),
+    ("memory", 3, "memory=3 must be a text"),
+    ("extra_poles", 7, "extra_poles=7 must be a list"),
+    ("extra_poles", [["step", 0.9]] * 65, "65 items is longer than 64"),
+  ],
+)
+def test_values_of_another_type_are_refused(file, theta, field, value, rule):
+  config = {**dataclasses.asdict(CONFIG), field: value}
+  write_sound(file, theta, description(config=config))
+  with pytest.raises(weights.WeightsError, match=rule):
+    weights.load(file)
+  with pytest.raises(ValueError, match="must be|65 poles"):
+    OptimizerConfig(**{field: value})
 
 
 @pytest.mark.parametrize(
