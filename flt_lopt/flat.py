@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from flt_lopt import clock as clock_lib
@@ -105,8 +106,8 @@ def update(
   stats = kernel.statistics(state.tensors.stats, gains, sums, mean, step)
   updates = -kernel.apply_step(layout.expand(step), found, fallback, params)
   return updates, FlatState(
-    count=state.count + 1,
-    modes=storage.keep(modes, state.count, 0),
+    count=optax.safe_increment(state.count),
+    modes=storage.keep(modes, state.count, 0, layout.places),
     second=second,
     tensors=tensors._replace(stats=stats),
     progress=progress,
@@ -118,7 +119,9 @@ def _second(config, layout, per_tensor, scalars, state: FlatState, gradient):
   if config.make_second_moment().num_floats:
     old = tuple(x.astype(jnp.float32) for x in state.second)
     second, v = kernel.advance_second(config, scalars, old, gradient)
-    kept = config.make_storage().keep(second, state.count, len(state.modes))
+    kept = config.make_storage().keep(
+      second, state.count, len(state.modes), layout.places
+    )
     return kept, v, second[0]
   new, read, means = [], [], []
   for i, leaf in enumerate(layout.unflatten(gradient)):

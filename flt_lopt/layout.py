@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 BLOCK = 64
 
@@ -49,6 +49,13 @@ class FlatLayout:
   def mask(self) -> Float[Array, "blocks lanes"]:
     """1 at the places of parameters and 0 at the padding."""
     return self.flatten([jnp.ones(t.shape, jnp.float32) for t in self.tensors])
+
+  @property
+  def places(self) -> UInt32[Array, "blocks lanes"]:
+    """The number of each element in its tensor, in row-major order."""
+    block = np.arange(len(self._owner)) - self._starts[self._owner]
+    places = block[:, None] * BLOCK + np.arange(BLOCK)[None, :]
+    return jnp.asarray(places.astype(np.uint32))
 
   def flatten(self, leaves) -> Float[Array, "blocks lanes"]:
     """Packs the tensors, in order, into one array."""

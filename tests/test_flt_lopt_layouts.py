@@ -11,7 +11,7 @@ import optimizer_variants as variants
 import pytest
 from optimizer_variants import few_variants
 
-from flt_lopt import flat
+from flt_lopt import flat, memory
 from flt_lopt.layout import FlatLayout
 
 STEPS = 3
@@ -71,6 +71,27 @@ def agree(name, count):
 @few_variants
 def test_layouts_agree_on_ten_tensors(name):
   agree(name, 10)
+
+
+def test_layouts_round_to_bfloat16_alike():
+  kept = memory.make_storage("bfloat16")
+  layout = FlatLayout(SHAPES)
+  rng = np.random.default_rng(0)
+  values = [
+    [jnp.asarray(rng.normal(size=s), jnp.float32) for s in SHAPES]
+    for _ in range(3)
+  ]
+  count = jnp.int32(5)
+  packed = [layout.flatten(leaves) for leaves in values]
+  flat_kept = kept.keep(packed, count, 1, layout.places)
+  columns = [layout.unflatten(array) for array in flat_kept]
+  for i, leaves in enumerate(zip(*values, strict=True)):
+    for number, one in enumerate(kept.keep(leaves, count, 1)):
+      np.testing.assert_array_equal(columns[number][i], one)
+
+
+def test_layouts_agree_on_memory_in_bfloat16():
+  agree("bfloat16", 10)
 
 
 @pytest.mark.slow
