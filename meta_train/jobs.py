@@ -3,7 +3,8 @@
 Idea: a job makes all rows of one *group*, whose name says what was computed.
 A group that the file holds whole is not computed again; after each job the
 file is replaced as a whole. So an evaluation that is killed loses the jobs
-under way, and the same command goes on with the next.
+under way, and the same command goes on with the next. What is found damaged,
+and no job makes anew, is told.
 
 Many jobs share the devices by taking one each, which also compiles as many
 programs at once; few share each other's devices.
@@ -14,8 +15,9 @@ Names: `Job`, `run_jobs`.
 import os
 import pathlib
 import queue
+import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +27,10 @@ from meta_train.rows import Row, read_rows, write_rows
 #: Fields without which a row can't be told to be whole.
 REQUIRED = ("group", "group_size", "seed")
 Devices = Sequence[jax.Device]
+
+
+def _to_stderr(problem: str) -> None:
+  print(problem, file=sys.stderr, flush=True)
 
 
 class Job(NamedTuple):
@@ -48,6 +54,7 @@ def run_jobs(
   keep: Callable[[Row], bool] = lambda row: False,
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
+  on_problem: Callable[[str], None] = _to_stderr,
 ) -> list[Row]:
   """Runs the jobs whose rows are not there, and writes all rows.
 
@@ -57,13 +64,17 @@ def run_jobs(
     keep: whether to keep a row that belongs to none of the jobs.
     side_by_side: whether each job has one device for itself.
     on_job: called with a line of text before each job that is computed.
+    on_problem: called with a sentence for each damaged line, and each group
+      that lost rows and that no job makes anew.
 
   Returns:
     The rows that are now in the file.
   """
   path, jobs = pathlib.Path(path), list(jobs)
-  old = _whole_groups(path)
   wanted = {job.group for job in jobs}
+  old, problems = _whole_groups(path, wanted)
+  for problem in problems:
+    on_problem(problem)
   others = [
     row
     for group, rows in old.items()
@@ -94,17 +105,31 @@ def run_jobs(
   return rows()
 
 
-def _whole_groups(path: pathlib.Path) -> dict[str, list[Row]]:
+def _whole_groups(
+  path: pathlib.Path, wanted: Container[str]
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Returns the groups that are whole, and sentences on what is not."""
   if not path.exists():
-    return {}
+    return {}, []
+  read = read_rows(path, required=REQUIRED)
+  # A file without rows is as good as none.
+  problems = read.problems if path.stat().st_size else []
   groups: dict[str, list[Row]] = {}
-  for row in read_rows(path, required=REQUIRED).rows:
+  for row in read.rows:
     groups.setdefault(row["group"], []).append(row)
-  return {
-    group: rows
-    for group, rows in groups.items()
-    if len(rows) == rows[0]["group_size"]
-  }
+  whole = {}
+  for group, rows in groups.items():
+    size = rows[0]["group_size"]
+    if len(rows) == size:
+      whole[group] = rows
+    elif group not in wanted:
+      name, task = (rows[0].get(x, "unknown") for x in ("optimizer", "task"))
+      problems = [
+        *problems,
+        f"{path.name} has {len(rows)} of {size} rows of {name} on {task}; they "
+        "were left out; evaluate it again.",
+      ]
+  return whole, problems
 
 
 def _run_side_by_side(jobs, devices, finish, on_job) -> None:

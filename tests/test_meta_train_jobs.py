@@ -35,9 +35,25 @@ def test_whole_groups_are_kept_and_others_made_again(tmp_path):
   lines = path.read_text().splitlines()
   path.write_text("\n".join([*lines[:3], lines[3][:20]]))
   ran.clear()
-  found = jobs.run_jobs([_job("a", ran), _job("b", ran)], path)
+  said = []
+  found = jobs.run_jobs(
+    [_job("a", ran), _job("b", ran)], path, on_problem=said.append
+  )
+  assert said == ["rows.jsonl, line 4 is half written and was left out."]
   assert [name for name, _ in ran] == ["b"]
   assert path.read_text().splitlines() == lines and len(found) == 4
+
+
+def test_lost_rows_of_others_are_told(tmp_path, capsys):
+  path, ran = tmp_path / "rows.jsonl", []
+  jobs.run_jobs([_job("a", ran), _job("b", ran)], path)
+  assert capsys.readouterr().err == ""
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join(lines[:3]))
+  found = jobs.run_jobs([_job("c", ran)], path, keep=lambda row: True)
+  assert [row["what"] for row in found] == ["a", "a", "c", "c"]
+  (said,) = capsys.readouterr().err.splitlines()
+  assert "1 of 2 rows of unknown on unknown" in said
 
 
 def test_rows_of_others_stay_only_if_wanted(tmp_path):
