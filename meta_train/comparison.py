@@ -61,8 +61,9 @@ def ratio(
 
   Returns:
     candidate / reference; 1 where the two are equal (also both infinite or
-    both zero); `inf` where only the reference is zero; NaN where they
-    differ and one is negative, for which a ratio says nothing.
+    both zero); `inf` where only the candidate is infinite or only the
+    reference is zero, and 0 where only the reference is infinite; NaN where
+    finite losses differ and one is negative, for which a ratio says nothing.
   """
   candidate, reference = np.broadcast_arrays(
     np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
@@ -70,6 +71,8 @@ def ratio(
   with np.errstate(divide="ignore", invalid="ignore"):
     quotient = candidate / reference
   quotient = np.where((candidate < 0) | (reference < 0), np.nan, quotient)
+  quotient = np.where(np.isinf(candidate), np.inf, quotient)
+  quotient = np.where(np.isinf(reference), 0.0, quotient)
   return np.where(candidate == reference, 1.0, quotient)
 
 

@@ -44,6 +44,11 @@ def test_interval_covers_the_truth_as_often_as_it_says():
   assert covered / trials == pytest.approx(0.927, abs=0.045)
 
 
+def test_diverged_runs_have_a_ratio_to_negative_losses():
+  assert ratio(np.inf, -1.0) == np.inf and ratio(-1.0, np.inf) == 0.0
+  assert np.isnan(ratio(1.0, -1.0))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_diverged_run_is_worst_and_json_has_no_nan(bad):
   reference = _losses()

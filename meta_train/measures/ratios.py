@@ -7,8 +7,9 @@ candidate, so that above 1 is better:
   ratio = L_adam / L_candidate.
 
 It needs positive losses. Two equal losses have the ratio 1, also where both
-are zero, negative or infinite; a candidate that diverged has 0, one at zero
-loss has infinity; and where the losses differ and one is negative there is no
+are zero, negative or infinite; a candidate that diverged has 0, and infinity
+where the reference did, whatever the sign of the other loss; one at zero loss
+has infinity; and where finite losses differ and one is negative there is no
 ratio, which is NaN: such tasks are compared by steps, wins and ranks alone.
 
 Names: `loss_ratio`.
@@ -34,4 +35,6 @@ def loss_ratio(
   with np.errstate(divide="ignore", invalid="ignore"):
     quotient = theirs / ours
   quotient = np.where((ours < 0) | (theirs < 0), np.nan, quotient)
+  quotient = np.where(np.isinf(ours), 0.0, quotient)
+  quotient = np.where(np.isinf(theirs), np.inf, quotient)
   return np.where(ours == theirs, 1.0, quotient)
