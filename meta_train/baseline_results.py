@@ -8,15 +8,15 @@ baseline, is no longer the same; and rows whose initial losses are not those
 of the runs that they are compared with are refused too, which finds changed
 data. `python -m meta_train.make_baselines` makes the files.
 
-Names: `ResultsFile`, `read`, `write`, `beside`, `check_paired`, `NUM_STEPS`,
-`NUM_SEEDS`.
+Names: `ResultsFile`, `read`, `write`, `beside`, `mark`, `is_shipped`,
+`check_paired`, `NUM_STEPS`, `NUM_SEEDS`.
 """
 
 import gzip
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from flt_lopt import _atomic_file
 from meta_train import run_rows
 from meta_train.baseline_runs import BEYOND, TUNING_SEED
-from meta_train.baselines import Baseline
+from meta_train.baselines import Baseline, get_baseline, list_baselines
 from meta_train.candidates import baseline_candidate
 from meta_train.definition import definition
 from meta_train.rows import Row, finite
@@ -62,16 +62,37 @@ def protocol(
     num_steps: inner steps of a run.
     num_seeds: runs to compare on.
   """
+  return _protocol(
+    task.name, definition(task), num_steps, list(range(num_seeds))
+  )
+
+
+def _protocol(
+  name: str, defined: Any, num_steps: int, seeds: list[int]
+) -> dict[str, Any]:
   return {
     "kind": _KIND,
     "format": run_rows.FORMAT,
-    "task": task.name,
-    "definition": definition(task),
+    "task": name,
+    "definition": defined,
     "num_steps": num_steps,
-    "seeds": list(range(num_seeds)),
+    "seeds": seeds,
     "tuning_seed": TUNING_SEED,
     "reference_steps": BEYOND * num_steps,
   }
+
+
+def _differing(header: Mapping[str, Any], wanted: Mapping[str, Any]):
+  """Returns what differs from a protocol; a file may have more seeds."""
+  return [
+    name
+    for name, value in wanted.items()
+    if (
+      not set(value) <= set(header.get(name) or ())
+      if name == "seeds"
+      else header.get(name) != value
+    )
+  ]
 
 
 def fingerprint(baseline: Baseline) -> list[Any]:
@@ -145,10 +166,7 @@ def read(
       f"--compute_baselines, or once for all with {REMAKE}"
     ]
   wanted = protocol(task, num_steps=num_steps, num_seeds=num_seeds)
-  there = {name: results.header.get(name) for name in wanted}
-  if wanted["seeds"] == (there["seeds"] or [])[:num_seeds]:
-    there["seeds"] = wanted["seeds"]
-  differing = [name for name in wanted if wanted[name] != there[name]]
+  differing = _differing(results.header, wanted)
   if differing:
     return {}, [
       f"{task.name}: the shipped baselines are of another "
@@ -158,7 +176,7 @@ def read(
   found, problems = {}, []
   measured = results.header.get("baselines", {})
   for baseline in baselines:
-    if measured.get(baseline.name) != fingerprint(baseline):
+    if not _is_measured(measured, baseline):
       problems.append(
         f"{task.name}: the shipped results of {baseline.name} are missing or "
         f"of another grid and were refused; make them anew with {REMAKE}"
@@ -173,41 +191,72 @@ def read(
   return found, problems
 
 
+def _is_measured(measured: Mapping[str, Any], baseline: Baseline) -> bool:
+  return measured.get(baseline.name) == fingerprint(baseline)
+
+
 def beside(
-  rows: Sequence[Row], folder: str | os.PathLike = FOLDER
+  rows: Sequence[Row],
+  wanted: Iterable[str] | None = None,
+  folder: str | os.PathLike | None = None,
+  *,
+  registered: Iterable[Baseline] | None = None,
 ) -> list[Row]:
   """Returns the shipped rows that belong beside rows of candidates.
 
   Args:
     rows: rows of a plain evaluation; tasks that have baselines get no more.
-    folder: of the files.
+    wanted: names of the baselines to put there; `None`: all.
+    folder: of the files; `None`: `FOLDER`.
+    registered: the baselines as they are today; `None`: those of
+      `meta_train.baselines`.
 
   Returns:
-    Rows of the tasks with the same definition, steps and initial losses.
+    Rows of the tasks with the same definition, steps and initial losses, by
+    today's protocol and of today's baselines.
   """
+  folder = pathlib.Path(FOLDER if folder is None else folder)
+  if registered is None:
+    registered = [get_baseline(name) for name in list_baselines()]
+  names = {each.name for each in registered} if wanted is None else set(wanted)
+  today = [each for each in registered if each.name in names]
   found: list[Row] = []
   has_baselines = {row["task"] for row in rows if row["role"] == "baseline"}
-  names = dict.fromkeys(row["task"] for row in rows)
-  for name in names:
+  for name in dict.fromkeys(row["task"] for row in rows):
+    if name in has_baselines or not today:
+      continue
     mine = [row for row in rows if row["task"] == name]
-    results = load(pathlib.Path(folder) / f"{name}.jsonl.gz")
-    if name in has_baselines or results is None:
+    results = load(folder / f"{name}.jsonl.gz")
+    if results is None or not _fits(results.header, mine):
       continue
-    same = all(
-      row.get(field) == results.header[field]
-      for row in mine
-      for field in ("definition", "num_steps")
-    )
     seeds = {row["seed"] for row in mine} | {None, TUNING_SEED}
-    if not same or not seeds <= {*results.header["seeds"], None, TUNING_SEED}:
-      continue
-    shipped: dict[str, list[Row]] = {}
-    for row in results.rows:
-      if row["seed"] in seeds:
-        shipped.setdefault(row["optimizer"], []).append(row)
+    measured = results.header.get("baselines", {})
+    shipped = {
+      each.name: [
+        row
+        for row in results.rows
+        if row["optimizer"] == each.name and row["seed"] in seeds
+      ]
+      for each in today
+      if _is_measured(measured, each)
+    }
     for optimizer, group in check_paired(mine, shipped)[0].items():
       found += mark(group, optimizer, name)
   return found
+
+
+def _fits(header: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+  """Whether a file was measured by the protocol of rows of candidates."""
+  wanted = _protocol(
+    rows[0]["task"],
+    rows[0].get("definition"),
+    rows[0]["num_steps"],
+    sorted({row["seed"] for row in rows}),
+  )
+  fields = ("format", "definition", "num_steps")
+  return not _differing(header, wanted) and all(
+    row.get(field) == wanted[field] for row in rows for field in fields
+  )
 
 
 def mark(group: Sequence[Row], optimizer: str, task: str) -> list[Row]:
@@ -224,6 +273,11 @@ def mark(group: Sequence[Row], optimizer: str, task: str) -> list[Row]:
     "setting": None,
   }
   return [{**row, **fields} for row in group]
+
+
+def is_shipped(row: Row) -> bool:
+  """Whether a folder's row was put there by `mark`."""
+  return str(row.get("group", "")).startswith(f"{SHIPPED} ")
 
 
 def check_paired(

@@ -130,7 +130,11 @@ def run(config: EvaluateConfig) -> None:
     UserError: for anything the user can mend.
   """
   from meta_train import evaluation_folder, jobs, overhead, suite_report
-  from meta_train.evaluation_plan import make_jobs, shipped_baselines
+  from meta_train.evaluation_plan import (
+    baseline_jobs,
+    make_jobs,
+    shipped_baselines,
+  )
 
   _set_up(config)
   plan = _plan(config)
@@ -141,13 +145,22 @@ def run(config: EvaluateConfig) -> None:
     num_seeds=config.seeds,
   )
   todo, problems = make_jobs(plan)
-  rows = jobs.run_jobs(
-    todo,
-    folder.rows,
-    keep=evaluation_folder.not_replaced(plan),
-    side_by_side=True,
-    on_job=_Progress(len(todo)),
-  )
+  progress = _Progress()
+
+  def compute(part, todo):
+    progress.total = len(todo)
+    return jobs.run_jobs(
+      todo,
+      folder.rows,
+      keep=evaluation_folder.not_replaced(part),
+      side_by_side=True,
+      on_job=progress,
+    )
+
+  # What was computed of the baselines stays until it is known what ships.
+  rows = compute(plan._replace(compute_baselines=False), todo)
+  if plan.compute_baselines:
+    rows = compute(plan, [*todo, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
   _measure_overhead(overhead, plan, config, folder)
@@ -237,8 +250,8 @@ def _split(names: str) -> list[str]:
 class _Progress:
   """Prints a line for each job, with its number and the time so far."""
 
-  def __init__(self, total: int):
-    self._total = total
+  def __init__(self) -> None:
+    self.total = 0
     self._done = 0
     self._begin_s = time.monotonic()
 
@@ -247,6 +260,6 @@ class _Progress:
     passed = time.monotonic() - self._begin_s
     # One write, since jobs on several threads say theirs.
     sys.stderr.write(
-      f"[{self._done} of at most {self._total}, {passed:.0f} s] {what}\n"
+      f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}\n"
     )
     sys.stderr.flush()

@@ -10,15 +10,19 @@ Names: `EvaluationFolder`, `open_folder`, `not_replaced`, `ABOUT`.
 """
 
 import dataclasses
+import functools
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from meta_train import environment, evaluate
+from meta_train.baseline_results import is_shipped
+from meta_train.definition import definition
 from meta_train.errors import UserError
 from meta_train.rows import Row, read_json, read_rows, write_json, write_rows
 
@@ -63,7 +67,7 @@ class EvaluationFolder(NamedTuple):
     write_rows(self.rows, [*kept, *shipped])
 
   def describe(self, plan: Any, config: Any, problems: Sequence[str]) -> None:
-    """Writes what was evaluated, how and where.
+    """Writes what was evaluated, how and where, beside what was before.
 
     Args:
       plan: see `meta_train.evaluation_plan.Plan`.
@@ -71,30 +75,55 @@ class EvaluationFolder(NamedTuple):
       problems: a sentence for each thing that is missing.
     """
     about, _ = read_json(self.path / ABOUT)
-    former = (about or {}).get("optimizers", {})
+    former = about or {}
+    tasks = [task.name for task in plan.tasks]
+    baselines = {each.name: each.description for each in plan.baselines}
+    # Sweeps are of other tasks, and want other baselines, than the rest.
+    kind = "sweep_" if plan.settings else ""
     for candidate in plan.candidates:
       _write_kernels(self.path, candidate)
     started = environment.describe(seed=0, command=sys.argv)
     write_json(
       self.path / ABOUT,
       {
+        **former,
         **self.owner,
-        "tasks": [task.name for task in plan.tasks],
+        f"{kind}tasks": _union(former.get(f"{kind}tasks", ()), tasks),
         "optimizers": {
-          **former,
+          **former.get("optimizers", {}),
           **{
             candidate.name: {"fingerprint": candidate.fingerprint}
             for candidate in plan.candidates
           },
         },
-        "baselines": {
-          baseline.name: baseline.description for baseline in plan.baselines
+        f"{kind}baselines": {
+          **former.get(f"{kind}baselines", {}),
+          **baselines,
         },
         "settings": dataclasses.asdict(config),
-        "problems": list(problems),
+        "problems": _union(
+          _still_there(former.get("problems", ()), plan), problems
+        ),
         "environment": started,
       },
     )
+
+
+def _union(*parts: Iterable[str]) -> list[str]:
+  """Returns everything once, in order."""
+  return list(dict.fromkeys(itertools.chain(*parts)))
+
+
+def _still_there(problems: Iterable[str], plan: Any) -> list[str]:
+  """Returns the sentences of former evaluations that this one did not try."""
+  begins = [
+    f"{task.name} has no {setting.sweep} to set to "
+    for task in plan.tasks
+    for setting in plan.settings
+  ]
+  if plan.baselines and not plan.settings:
+    begins = [f"{task.name}: " for task in plan.tasks]
+  return [each for each in problems if not each.startswith(tuple(begins))]
 
 
 def open_folder(
@@ -144,21 +173,31 @@ def open_folder(
 def not_replaced(plan: Any) -> Callable[[Row], bool]:
   """Returns what says whether an old row is not of this plan.
 
+  Shipped rows are of it where their baseline is wanted, so that what is
+  refused today does not stay from an earlier evaluation, and where they were
+  measured on another definition of the task.
+
   Args:
     plan: see `meta_train.evaluation_plan.Plan`.
   """
-  tasks = {task.name for task in plan.tasks}
+  tasks = {task.name: task for task in plan.tasks}
+  wanted = {baseline.name for baseline in plan.baselines}
+  defined = functools.cache(lambda name: definition(tasks[name]))
   optimizers = {
     variant.optimizer
     for candidate in plan.candidates
     for variant in candidate.variants
   }
   if plan.compute_baselines or plan.settings:
-    optimizers |= {baseline.name for baseline in plan.baselines}
+    optimizers |= wanted
   sweeps = {setting.sweep for setting in plan.settings} or {None}
 
   def keep(row: Row) -> bool:
     sweep = row["setting"]["sweep"] if row["setting"] else None
+    if row["task"] in tasks and is_shipped(row) and not plan.settings:
+      return row["optimizer"] not in wanted and (
+        row.get("definition") == defined(row["task"])
+      )
     return (
       row["task"] not in tasks
       or row["optimizer"] not in optimizers

@@ -1,16 +1,20 @@
 """What an evaluation consists of: candidates, baselines and settings as jobs.
 
-Names: `Plan`, `make_jobs`, `shipped_baselines`.
+Baselines are computed after the candidates, whose first losses say which of
+the shipped ones were measured on other data.
+
+Names: `Plan`, `make_jobs`, `baseline_jobs`, `shipped_baselines`.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from meta_train import baseline_results, evaluate, jobs
 from meta_train.baseline_runs import REFERENCE, baseline_job
 from meta_train.baselines import Baseline
 from meta_train.candidates import Candidate
+from meta_train.definition import definition
 from meta_train.errors import UserError
 from meta_train.rows import Row
 from meta_train.sweeps import Setting
@@ -43,12 +47,14 @@ class Plan(NamedTuple):
 def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
   """Returns all jobs, and a sentence for each that can't be.
 
+  Of a plain evaluation they are those of candidates alone.
+
   Args:
     plan: what to evaluate.
   """
   if plan.settings:
     return _sweep_jobs(plan)
-  made = [
+  return [
     _candidate_job(
       task,
       candidate,
@@ -58,10 +64,7 @@ def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
     )
     for task in plan.tasks
     for candidate in plan.candidates
-  ]
-  if plan.compute_baselines:
-    made += _baseline_jobs(plan)
-  return made, []
+  ], []
 
 
 def _candidate_job(task: Any, candidate: Candidate, **options: Any) -> jobs.Job:
@@ -85,29 +88,58 @@ def _seeds(plan: Plan) -> range:
   return range(plan.num_seeds)
 
 
-def _baseline_jobs(plan: Plan) -> Iterable[jobs.Job]:
-  """Yields jobs for the baselines that don't ship."""
-  for task in plan.tasks:
-    shipped, _ = _shipped(plan, task)
-    for baseline in plan.baselines:
-      if baseline.name not in shipped:
-        yield baseline_job(
-          task,
-          baseline,
-          num_steps=plan.num_steps,
-          seeds=_seeds(plan),
-          **plan.options,
-        )
+def baseline_jobs(plan: Plan, rows: Sequence[Row]) -> list[jobs.Job]:
+  """Returns jobs for the baselines that don't ship, or not for these runs.
+
+  Args:
+    plan: what to evaluate; of sweeps, `make_jobs` makes these too.
+    rows: the candidates' rows.
+  """
+  if plan.settings or not plan.compute_baselines:
+    return []
+  return [
+    baseline_job(
+      task,
+      baseline,
+      num_steps=plan.num_steps,
+      seeds=_seeds(plan),
+      **plan.options,
+    )
+    for task in plan.tasks
+    for shipped in (_shipped(plan, task, rows)[0],)
+    for baseline in plan.baselines
+    if baseline.name not in shipped
+  ]
 
 
-def _shipped(plan: Plan, task: Any) -> tuple[dict[str, list[Row]], list[str]]:
-  return baseline_results.read(
+def _shipped(
+  plan: Plan, task: Any, rows: Sequence[Row]
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Returns a task's shipped rows that started as the candidates' did."""
+  shipped, refused = baseline_results.read(
     task,
     plan.baselines,
     num_steps=plan.num_steps,
     num_seeds=plan.num_seeds,
     folder=baseline_results.FOLDER,
   )
+  # Those of earlier evaluations may have had other data.
+  defined = definition(task)
+  names = {
+    variant.optimizer
+    for candidate in plan.candidates
+    for variant in candidate.variants
+  }
+  plain = [
+    row
+    for row in rows
+    if row["task"] == task.name
+    and row["setting"] is None
+    and row["definition"] == defined
+    and row["optimizer"] in names
+  ]
+  shipped, unpaired = baseline_results.check_paired(plain, shipped)
+  return shipped, [*refused, *unpaired]
 
 
 def shipped_baselines(
@@ -124,19 +156,19 @@ def shipped_baselines(
   found: list[Row] = []
   problems: list[str] = []
   for task in plan.tasks:
-    shipped, refused = _shipped(plan, task)
-    plain = [
-      row
+    shipped, refused = _shipped(plan, task, rows)
+    defined = definition(task)
+    computed = {
+      row["optimizer"]
       for row in rows
       if row["task"] == task.name
       and row["setting"] is None
-      and row["role"] in ("learned", "user")
-    ]
-    shipped, unpaired = baseline_results.check_paired(plain, shipped)
-    there = {row["optimizer"] for row in rows if row["task"] == task.name}
-    if not {baseline.name for baseline in plan.baselines} <= there:
+      and row["definition"] == defined
+      and not baseline_results.is_shipped(row)
+    }
+    wanted = {baseline.name for baseline in plan.baselines}
+    if not wanted <= computed | set(shipped):
       problems += refused
-    problems += unpaired
     for name, group in shipped.items():
       found += baseline_results.mark(group, name, task.name)
   return found, problems

@@ -1,15 +1,16 @@
 """Scores of optimizers against tuned baselines, with intervals.
 
-Idea: every measure of `meta_train.measures` is taken run by run and task by
-task, and put together here. Seeds that only one of two optimizers has are
-left out, and so are tasks for which a measure does not exist; how many is part
-of the result.
+Idea: every measure of `meta_train.measures` is taken task by task, speed-ups
+from the mean over seeds and all others run by run, and put together here. Seeds
+that only one of two optimizers has are left out, and so are tasks for which a
+measure does not exist; how many is part of the result.
 
 Names: `Score`, `score`, `TaskScore`, `task_score`, `profile_of`,
 `mean_losses`, `PairScore`, `pair_score`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,8 @@ class TaskScore:
     task: name of the task.
     loss_ratio: final-loss ratio of each common run.
     speed_ratio: speed ratio of each; empty where curves are missing.
-    speed_up: speed-up of each, against the reference's envelope; `None`
+    last_loss: last loss of each, which the speed-up is made from.
+    speed_up: speed-up of their mean, against the reference's envelope; `None`
       where there is no envelope.
     outcome: win, loss or tie, and p-values.
     ratio_of_means: the other's mean final loss over ours; NaN where there is
@@ -52,6 +54,7 @@ class TaskScore:
   task: str
   loss_ratio: Float[np.ndarray, "runs"]
   speed_ratio: Float[np.ndarray, "runs"]
+  last_loss: Float[np.ndarray, "runs"]
   speed_up: speedup.SpeedUp | None
   outcome: paired.Outcome
   ratio_of_means: float
@@ -89,16 +92,13 @@ def task_score(
     return None
   losses, others = ours.losses[i], theirs.losses[j]
   last = found.last[task][name][i]
-  envelope = found.envelopes.get(task) if other == REFERENCE else None
+  has_speed_up = other == REFERENCE and task in found.envelopes
   return TaskScore(
     task=task,
     loss_ratio=ratios.loss_ratio(losses, others),
     speed_ratio=_speed_ratio(ours, theirs, i, j),
-    speed_up=None
-    if envelope is None
-    else speedup.speed_up(
-      last, envelope.values, num_steps=found.num_steps, every=envelope.every
-    ),
+    last_loss=last,
+    speed_up=_speed_up(found, task, last) if has_speed_up else None,
     outcome=paired.outcome(losses, others),
     ratio_of_means=float(
       ratios.loss_ratio(losses.mean()[None], others.mean()[None])[0]
@@ -107,8 +107,22 @@ def task_score(
   )
 
 
+def _speed_up(
+  found: Standings, task: str, last: Float[np.ndarray, "*draws runs"]
+) -> speedup.SpeedUp:
+  """Returns the speed-up that last losses make on a task with an envelope."""
+  envelope = found.envelopes[task]
+  return speedup.speed_up(
+    last, envelope.values, num_steps=found.num_steps, every=envelope.every
+  )
+
+
 def _speed_ratio(ours: Runs, theirs: Runs, i, j) -> Float[np.ndarray, "runs"]:
-  curves, others = ours.curves[i], theirs.curves[j]
+  curves, others = (
+    # A run may have diverged as late as in the final measurement.
+    np.where(np.isinf(runs.losses[k])[:, None], np.inf, runs.curves[k])
+    for runs, k in ((ours, i), (theirs, j))
+  )
   if curves.shape != others.shape or not curves.shape[-1]:
     return np.zeros(0)
   return speedup.speed_ratio(curves, others)
@@ -117,7 +131,8 @@ def _speed_ratio(ours: Runs, theirs: Runs, i, j) -> Float[np.ndarray, "runs"]:
 def num_failures(found: Standings, task: str, name: str) -> int:
   """Counts runs that diverged or ended above the loss they began with."""
   losses = found.runs[task][name].losses
-  return int((~np.isfinite(losses) | (losses > found.start[task])).sum())
+  began = found.first[task][name]
+  return int((~np.isfinite(losses) | (losses > began)).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +143,9 @@ class Score:
     name: the optimizer.
     other: what it was compared with.
     tasks: the scores task by task.
-    speed_up: IQM of speed-ups, censored ones at their bounds.
-    num_censored: runs whose speed-up is censored.
-    num_speed_ups: runs that have a speed-up.
+    speed_up: IQM over tasks of speed-ups, censored ones at their bounds.
+    num_censored: tasks whose speed-up is censored.
+    num_speed_ups: tasks that have a speed-up.
     speed_ratio: IQM of speed ratios.
     loss_ratio: IQM of final-loss ratios.
     num_without_ratio: tasks without a final-loss ratio.
@@ -162,7 +177,7 @@ class Score:
 
   @property
   def is_speed_up_bound(self) -> bool:
-    """Whether a censored run is in the middle half, so that the IQM is one."""
+    """Whether a censored task is in the middle half, so the IQM is a bound."""
     return self.num_censored > self.num_speed_ups // 4
 
 
@@ -191,9 +206,11 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     name=name,
     other=other,
     tasks=tasks,
-    speed_up=_iqm([up.value for up in ups]),
-    num_censored=sum(int(up.censored.sum()) for up in ups),
-    num_speed_ups=sum(up.value.size for up in ups),
+    speed_up=_mean_speed_up(
+      found, [each for each in tasks if each.speed_up is not None]
+    ),
+    num_censored=sum(bool(up.censored) for up in ups),
+    num_speed_ups=len(ups),
     speed_ratio=_iqm([each.speed_ratio for each in tasks]),
     loss_ratio=_iqm(with_ratio),
     num_without_ratio=len(tasks) - len(with_ratio),
@@ -204,6 +221,22 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     num_runs=sum(len(found.runs[each.task][name].seeds) for each in tasks),
     worst_task=worst.task if worst else "",
     worst_ratio=worst.ratio_of_means if worst else float("nan"),
+  )
+
+
+def _mean_speed_up(
+  found: Standings, tasks: Sequence[TaskScore]
+) -> aggregate.Estimate | None:
+  """Returns the IQM of speed-ups; for its interval, seeds are drawn anew."""
+  if not tasks:
+    return None
+
+  def values(task: str, losses: Float[np.ndarray, "draws runs"]):
+    return _speed_up(found, task, losses).value
+
+  return aggregate.bootstrap_of_tasks(
+    [each.last_loss for each in tasks],
+    [functools.partial(values, each.task) for each in tasks],
   )
 
 
@@ -224,12 +257,10 @@ def _share_won(
   for task in tasks:
     ours, theirs, (i, j) = _common(found, task, name, other)
     losses, others = ours.losses[i], theirs.losses[j]
-    value += paired.is_better(losses, others)
+    value += float(paired.is_better(losses, others))
     picks = rng.integers(len(i), size=(num_resamples, len(i)))
-    means, rivals = losses[picks].mean(1), others[picks].mean(1)
-    drawn += np.where(means == rivals, 0.5, (means < rivals).astype(float))
-  low, high = np.quantile(drawn / len(tasks), [0.025, 0.975])
-  return aggregate.Estimate(value / len(tasks), float(low), float(high))
+    drawn += paired.is_better(losses[picks], others[picks])
+  return aggregate.interval(value / len(tasks), drawn / len(tasks))
 
 
 def mean_losses(
@@ -269,8 +300,8 @@ def times_to_target(
 ) -> tuple[list[str], Float[np.ndarray, "tasks optimizers"]]:
   """Returns the steps that each optimizer takes to tuned Adam's last loss.
 
-  The target of a task is the mean last loss of tuned constant Adam; an
-  optimizer is there when the mean of its smoothed curves is.
+  The target of a task is the mean over seeds of the last losses of tuned
+  constant Adam; an optimizer is there when the mean of its smoothed curves is.
 
   Args:
     found: all results.
@@ -290,18 +321,17 @@ def times_to_target(
 
 
 def _time_to(found: Standings, task: str, name: str) -> float:
-  def curve(optimizer: str):
-    runs = found.runs[task][optimizer]
-    return smoothing.monotone(smoothing.smooth(runs.curves).mean(0)), runs.every
+  def curve(optimizer: str) -> Float[np.ndarray, "points"]:
+    return smoothing.smooth(found.runs[task][optimizer].curves).mean(axis=0)
 
-  reference, _ = curve(REFERENCE)
-  values, every = curve(name)
+  reference, values = curve(REFERENCE), curve(name)
   if not reference.size or not values.size:
     return np.inf
   target = reference[-1]
   if np.isinf(target):  # Nobody can be measured by a loss that is none.
     return np.inf
-  return speedup.steps_to_reach(values, target, every=every)
+  every = found.runs[task][name].every
+  return speedup.steps_to_reach(smoothing.monotone(values), target, every=every)
 
 
 def profile_of(

@@ -1,8 +1,9 @@
 """All optimizers on all tasks of a suite, tuned, side by side.
 
 Idea: rows become one `Runs` for each optimizer on each task: of a baseline
-those at its best learning rate. What is missing from the rows, and what was
-measured under other conditions, is told in a sentence.
+those at its best learning rate. What is missing from the rows is told in a
+sentence, and so is what was measured on another definition of a task than its
+newest rows, which is left out.
 
 Names: `Standings`, `standings`, `Sweep`, `sweeps_in`.
 """
@@ -28,6 +29,8 @@ REQUIRED = ("task", "num_steps", "setting", "optimizer", "role") + (
   "curve",
 )
 CANDIDATE_ROLES = ("learned", "user")
+#: Sweeps of what an optimizer is told, and a baseline is not.
+TOLD = ("told_steps",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,10 @@ class Standings:
     candidates: names of the optimizers under evaluation.
     baselines: names of the hand-designed ones.
     runs: task -> optimizer -> its runs; of a baseline at its best rate.
-    last: task -> optimizer -> last losses (see `measures.smoothing`).
-    start: task -> mean loss before the first step.
+    last: task -> optimizer -> last losses (see `measures.smoothing`); infinite
+      where a run diverged, if only in the final measurement.
+    first: task -> optimizer -> losses before the first step; `inf` where they
+      are not known.
     envelopes: task -> envelope, where there is one.
     at_edge: pairs (task, baseline) whose best rate is at the grid's edge.
     state_bytes: task -> optimizer -> bytes of its state.
@@ -67,7 +72,7 @@ class Standings:
   baselines: tuple[str, ...]
   runs: Mapping[str, Mapping[str, Runs]]
   last: Mapping[str, Mapping[str, Float[np.ndarray, "seeds"]]]
-  start: Mapping[str, float]
+  first: Mapping[str, Mapping[str, Float[np.ndarray, "seeds"]]]
   envelopes: Mapping[str, Envelope]
   at_edge: frozenset[tuple[str, str]]
   state_bytes: Mapping[str, Mapping[str, int]]
@@ -94,6 +99,14 @@ class Standings:
       baselines=(*self.baselines, name),
       runs=merged(self.runs, source.runs),
       last=merged(self.last, source.last),
+      first=merged(self.first, source.first),
+    )
+
+  def only(self, tasks: Iterable[str]) -> "Standings":
+    """Returns the results on some of the tasks, in their order here."""
+    wanted = set(tasks)
+    return dataclasses.replace(
+      self, tasks=tuple(task for task in self.tasks if task in wanted)
     )
 
 
@@ -110,6 +123,35 @@ def standings(
   Returns:
     The standings, and a sentence for each thing that is missing.
   """
+  kept, problems = _of_newest_definition(rows)
+  result = _standings(kept)
+  return result, [*problems, *_gaps(result, num_seeds)]
+
+
+def _of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+  """Leaves out what was measured on another definition of a task.
+
+  New rows are written behind old ones, so that a task's last row is of the
+  newest.
+  """
+  rows = list(rows)
+  newest = {row["task"]: row.get("definition") for row in rows}
+  kept: list[Row] = []
+  dropped: dict[tuple[str, str], None] = {}
+  for row in rows:
+    if row.get("definition") == newest[row["task"]]:
+      kept.append(row)
+    else:
+      dropped[row["task"], row["optimizer"]] = None
+  problems = [
+    f"{task}: rows of {name} are of another definition of the task than the "
+    "newest rows and were left out; evaluate it again."
+    for task, name in dropped
+  ]
+  return kept, problems
+
+
+def _standings(rows: Iterable[Row]) -> Standings:
   by_task: dict[str, dict[str, list[Row]]] = {}
   for row in rows:
     by_task.setdefault(row["task"], {}).setdefault(row["optimizer"], []).append(
@@ -130,7 +172,7 @@ def standings(
     }
     for task, optimizers in by_task.items()
   }
-  result = Standings(
+  return Standings(
     tasks=tuple(by_task),
     num_steps=max(
       (g["num_steps"] for o in by_task.values() for r in o.values() for g in r),
@@ -146,7 +188,10 @@ def standings(
       task: {name: _last(rows) for name, rows in optimizers.items()}
       for task, optimizers in picked.items()
     },
-    start={task: _start(groups) for task, groups in picked.items()},
+    first={
+      task: {name: _first(rows) for name, rows in optimizers.items()}
+      for task, optimizers in picked.items()
+    },
     envelopes={
       task: envelope
       for task, groups in by_task.items()
@@ -165,7 +210,6 @@ def standings(
       if found
     },
   )
-  return result, _gaps(result, num_seeds)
 
 
 def _runs_of(group: Sequence[Row], role: str) -> list[Row]:
@@ -173,12 +217,16 @@ def _runs_of(group: Sequence[Row], role: str) -> list[Row]:
 
 
 def _best_rows(group: Sequence[Row]) -> list[Row]:
-  """Returns the rows of a candidate, or of a baseline's best rate."""
+  """Returns the rows of a candidate, or of a baseline's best rate.
+
+  Curves are stored for the rate that was best over all seeds; it stays the
+  one where fewer are compared on.
+  """
   baseline = _runs_of(group, "baseline")
   if not baseline:
     return [row for row in group if row["role"] in CANDIDATE_ROLES]
   losses: dict[float, list[float]] = {}
-  for row in baseline:
+  for row in [row for row in baseline if row["curve"]] or baseline:
     final = row["final"]["train"]["loss"]
     losses.setdefault(row["learning_rate"], []).append(
       np.inf if final is None else final
@@ -201,18 +249,20 @@ def _by_seed(rows: Sequence[Row]) -> list[Row]:
 
 
 def _last(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
-  found = [row.get("last_loss") for row in _by_seed(rows)]
-  return np.asarray([np.inf if x is None else x for x in found], float)
+  return _numbers(
+    None if row.get("diverged") else row.get("last_loss")
+    for row in _by_seed(rows)
+  )
 
 
-def _start(groups: Mapping[str, Sequence[Row]]) -> float:
-  found = [
-    row["first_loss"]
-    for rows in groups.values()
-    for row in rows
-    if row.get("first_loss") is not None
-  ]
-  return float(np.mean(found)) if found else np.inf
+def _first(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
+  return _numbers(row.get("first_loss") for row in _by_seed(rows))
+
+
+def _numbers(
+  values: Iterable[float | None],
+) -> Float[np.ndarray, "values"]:
+  return np.asarray([np.inf if x is None else x for x in values], float)
 
 
 def _envelope(group: Sequence[Row]) -> Envelope | None:
@@ -237,7 +287,9 @@ def _field(picked: Mapping[str, Mapping[str, Sequence[Row]]], name: str) -> Any:
   }
 
 
-def _gaps(found: Standings, num_seeds: int | None) -> list[str]:
+def _gaps(
+  found: Standings, num_seeds: int | None, *, speed_ups: bool = True
+) -> list[str]:
   problems = []
   if not found.tasks:
     return ["there are no results."]
@@ -262,7 +314,7 @@ def _gaps(found: Standings, num_seeds: int | None) -> list[str]:
   ]
   if REFERENCE in found.baselines:
     lacking = [task for task in found.tasks if task not in found.envelopes]
-    if lacking:
+    if lacking and speed_ups:
       problems.append(
         f"{REFERENCE} has no envelope on {', '.join(lacking)}: there are no "
         "speed-ups there."
@@ -281,25 +333,57 @@ class Sweep:
 
   Attributes:
     name: of the sweep.
-    settings: value -> the standings there, in the order of the rows.
+    settings: value -> the standings there, in the order of the rows. What a
+      baseline is not told changes nothing for it: its runs of the one setting
+      that has some are at all of them.
   """
 
   name: str
   settings: Mapping[str, Standings]
 
 
-def sweeps_in(rows: Iterable[Row]) -> list[Sweep]:
+def sweeps_in(
+  rows: Iterable[Row], *, num_seeds: int | None = None
+) -> tuple[list[Sweep], list[str]]:
   """Puts the rows of sweeps together; others are left out.
 
   Args:
     rows: rows as `meta_train.evaluate` writes them.
+    num_seeds: as for `standings`.
+
+  Returns:
+    The sweeps, and a sentence for each thing that is missing.
   """
   found: dict[str, dict[str, list[Row]]] = {}
   for row in rows:
     if row["setting"]:
       settings = found.setdefault(row["setting"]["sweep"], {})
       settings.setdefault(row["setting"]["value"], []).append(row)
-  return [
-    Sweep(name, {value: standings(group)[0] for value, group in each.items()})
-    for name, each in found.items()
-  ]
+  sweeps: list[Sweep] = []
+  problems: list[str] = []
+  for name, each in found.items():
+    there: dict[str, Standings] = {}
+    for value, group in each.items():
+      kept, left_out = _of_newest_definition(group)
+      there[value] = _standings(kept)
+      problems += [f"{name} {value}: {sentence}" for sentence in left_out]
+    if name in TOLD:
+      there = _with_untold(there)
+    problems += [
+      f"{name} {value}: {sentence}"
+      for value, one in there.items()
+      for sentence in _gaps(one, num_seeds, speed_ups=False)
+    ]
+    sweeps.append(Sweep(name, there))
+  return sweeps, problems
+
+
+def _with_untold(settings: Mapping[str, Standings]) -> dict[str, Standings]:
+  """Puts each baseline's runs of one setting where it has none."""
+  filled = dict(settings)
+  for source in settings.values():
+    for name in source.baselines:
+      for value, there in filled.items():
+        if name not in there.baselines:
+          filled[value] = there.with_optimizer(name, source)
+  return filled

@@ -53,8 +53,8 @@ def speed_ups(found: Standings, score: Score) -> Draw:
   """
   bars = sorted(
     (
-      float(np.median(each.speed_up.value)),
-      bool(np.median(each.speed_up.censored) > 0),
+      float(each.speed_up.value),
+      bool(each.speed_up.censored),
       each.task,
     )
     for each in score.tasks
@@ -113,7 +113,7 @@ def performance_profile(found: Standings) -> Draw | None:
   if shares is None:
     return None
   tasks, _ = scores_lib.times_to_target(found)
-  best = found.optimizers[int(shares[0].argmax())]
+  title = f"{_fastest(found, shares[0])} ({len(tasks)} tasks)"
 
   def draw(theme):
     rows = -(-len(found.optimizers) // 3)
@@ -146,10 +146,27 @@ def performance_profile(found: Standings) -> Draw | None:
     axis.set_xlabel("steps to tuned Adam's loss, over those of the fastest")
     axis.set_ylabel("share of tasks, %")
     figure.legend(loc="outside lower left", ncols=3, fontsize=9)
-    set_title(figure, f"{best} is the fastest most often ({len(tasks)} tasks)")
+    set_title(figure, title)
     return figure
 
   return draw
+
+
+def _fastest(found: Standings, shares: np.ndarray) -> str:
+  """Says who is the fastest most often, if it is one, two or three of them."""
+  best = [
+    name
+    for name, share in zip(found.optimizers, shares)
+    if share == shares.max()
+  ]
+  if shares.max() == 0.0:
+    return "Nobody reaches tuned Adam's loss"
+  if len(best) > 3 or len(best) == len(shares) > 1:
+    return f"{len(best)} optimizers are the fastest equally often"
+  if len(best) == 1:
+    return f"{best[0]} is the fastest most often"
+  named = f"{', '.join(best[:-1])} and {best[-1]}"
+  return f"{named} are the fastest most often"
 
 
 def task_curves(found: Standings, task: str) -> Draw:

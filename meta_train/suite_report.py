@@ -71,11 +71,16 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
   plain = [row for row in rows.rows if row["setting"] is None]
-  plain += baseline_results.beside(plain)
-  sweeps = standings_lib.sweeps_in(rows.rows)
-  found, gaps = standings_lib.standings(plain, num_seeds=about.get("num_seeds"))
+  # An evaluation that wanted no baselines says that they are {}.
+  plain += baseline_results.beside(plain, about.get("baselines"))
+  num_seeds = about.get("num_seeds")
+  sweeps, sweep_gaps = standings_lib.sweeps_in(rows.rows, num_seeds=num_seeds)
+  found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
+  gaps = [*gaps, *sweep_gaps]
+  for sweep in sweeps:
+    gaps += suite_tables.left_out(sweep)
   overhead = read_rows(
     path / OVERHEAD,
     required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
@@ -214,9 +219,9 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
         f"speed_up_{_file_name(name)}",
         suite_plots.speed_ups(found, score),
         "Steps that the lower envelope of Adam's learning rates needs for the "
-        "loss that the optimizer ends at, over the steps it took. Medians over "
-        "seeds. Hatched: Adam never got there; the bar is as long as was "
-        "looked.",
+        "loss that the optimizer ends at, over the steps it took. Losses are "
+        "means over seeds. Hatched: Adam never got there; the bar is as long "
+        "as was looked.",
         f"Speed-up of {name} over tuned Adam on each task",
       )
   profile = suite_plots.performance_profile(found) if found.tasks else None
@@ -225,9 +230,9 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       "performance_profile",
       profile,
       "Performance profile. The target of a task is the loss that Adam at its "
-      "best constant rate ends at. On the left: how often an optimizer is the "
-      "fastest; on the right: how often it gets there within four times the "
-      "steps of the fastest.",
+      "best constant rate ends at, in the mean over seeds. On the left: how "
+      "often an optimizer is the fastest; on the right: how often it gets "
+      "there within four times the steps of the fastest.",
       "Share of tasks solved within a factor of the fastest",
     )
   for sweep in files.sweeps:
@@ -321,7 +326,8 @@ def _about(files: SuiteFiles) -> list[html.Html]:
     "Seeds": str(about.get("num_seeds", "")),
     **{
       f"Baseline {name}": text
-      for name, text in about.get("baselines", {}).items()
+      for kind in ("sweep_baselines", "baselines")
+      for name, text in about.get(kind, {}).items()
     },
     **{
       name: str(environment.get(name))

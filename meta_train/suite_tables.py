@@ -1,7 +1,8 @@
 """Tables of a suite, as cells of text: for Markdown, CSV and the page.
 
 Names: `Table`, `overview`, `against_baselines`, `by_task`, `overhead`,
-`sweep_table`, `markdown`, `csv_text`.
+`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `markdown`,
+`csv_text`.
 """
 
 import csv
@@ -97,16 +98,18 @@ def overview(found: Standings) -> Table:
     ("Optimizer", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
     + ("Tasks won", "Sure wins / losses", "Rank", "Failed", "Worst task"),
     rows,
-    "Interquartile means (of the middle half of all runs), with the 95 % "
-    "interval of a stratified bootstrap over seeds. Speed-up: steps that the "
-    "lower envelope of Adam's learning rates needs for the same loss, over the "
-    "steps taken (VeLO); censored where Adam never got as low, and then "
-    "counted as what was looked at. Speed ratio and loss ratio: against Adam "
-    "at its best constant rate, run by run (after Celo); above 1 is "
-    "better. Sure: p < 0.05 in a paired sign-flip test over "
-    "seeds. Failed: diverged, or ended above the loss that it began with. "
-    "Worst: ratio of mean final losses. Adam's own speed-up is what there is "
-    "to reach: below 1 where it is at its floor long before the end.",
+    "Interquartile means (of the middle half of all tasks for the speed-up, of "
+    "all runs for the ratios), with the 95 % interval of a stratified "
+    "bootstrap over seeds. Speed-up: steps that the lower envelope of Adam's "
+    "learning rates needs for the loss that the optimizer ends at, in the mean "
+    "over seeds, over the steps taken (VeLO); censored on tasks where Adam "
+    "never got as low, and then counted as what was looked at; 0 where a run "
+    "diverged. Speed ratio and loss ratio: against Adam at its best constant "
+    "rate, run by run (after Celo); above 1 is better. Sure: p < 0.05 in a "
+    "paired sign-flip test over seeds. Failed: diverged, or ended above the "
+    "loss that it began with. Worst: ratio of mean final losses. Adam's own "
+    "speed-up is what there is to reach: below 1 where it is at its floor long "
+    "before the end.",
   )
 
 
@@ -176,18 +179,17 @@ def by_task(found: Standings) -> Table:
     ("Task", "Optimizer", "Rate", "Final training loss", "Held-out loss")
     + ("Accuracy", "Speed-up", "Diverged"),
     rows,
-    "Means over seeds; the speed-up is the median, and > where Adam never got "
-    "as low. A best rate at the edge of its grid may mean that a wider grid "
-    "does better.",
+    "Means over seeds; the speed-up is that of the mean over seeds, and > "
+    "where Adam never got as low. A best rate at the edge of its grid may mean "
+    "that a wider grid does better.",
   )
 
 
 def _task_speed_up(scored: scores_lib.TaskScore | None) -> str:
   if scored is None or scored.speed_up is None:
     return ""
-  value = float(np.median(scored.speed_up.value))
-  censored = np.median(scored.speed_up.censored) > 0
-  return f"> {value:.3g}" if censored else f"{value:.2f}"
+  value = float(scored.speed_up.value)
+  return f"> {value:.3g}" if scored.speed_up.censored else f"{value:.2f}"
 
 
 def overhead(rows: Iterable[Row]) -> Table | None:
@@ -233,26 +235,63 @@ def overhead(rows: Iterable[Row]) -> Table | None:
 def sweep_scores(sweep: Sweep) -> dict[str, list[Score | None]]:
   """Returns each candidate's scores at each setting.
 
-  Where a setting has no runs of Adam, such as a wrong number of steps, of
-  which Adam is not told, those of the first setting that has some count.
+  So that settings can be compared, only tasks count that a candidate and Adam
+  have at each setting that has both of them.
 
   Args:
     sweep: the sweep.
   """
   settings = list(sweep.settings.values())
   names = {name: None for each in settings for name in each.candidates}
-  there = [each for each in settings if REFERENCE in each.baselines]
-  filled = [_with_reference(each, there) for each in settings]
   return {
-    name: [scores_lib.score(each, name, REFERENCE) for each in filled]
+    name: [
+      scores_lib.score(each.only(common_tasks(sweep, name)), name, REFERENCE)
+      for each in settings
+    ]
     for name in names
   }
 
 
-def _with_reference(found: Standings, there: Sequence[Standings]) -> Standings:
-  if REFERENCE in found.baselines or not there:
-    return found
-  return found.with_optimizer(REFERENCE, there[0])
+def common_tasks(sweep: Sweep, name: str) -> list[str]:
+  """Returns the tasks that a candidate can be scored on at all settings.
+
+  Args:
+    sweep: the sweep.
+    name: the candidate; settings at which it, or Adam, has no runs at all
+      don't count.
+  """
+  there = [
+    [task for task in each.tasks if {name, REFERENCE} <= set(each.runs[task])]
+    for each in sweep.settings.values()
+  ]
+  there = [tasks for tasks in there if tasks]
+  return [
+    task for task in (there or [[]])[0] if all(task in each for each in there)
+  ]
+
+
+def left_out(sweep: Sweep) -> list[str]:
+  """Returns a sentence for each candidate with tasks at some settings only.
+
+  Args:
+    sweep: the sweep.
+  """
+  sentences = []
+  settings = list(sweep.settings.values())
+  for name in {name: None for each in settings for name in each.candidates}:
+    common = common_tasks(sweep, name)
+    others = {
+      task: None
+      for each in settings
+      for task in each.tasks
+      if name in each.runs[task] and task not in common
+    }
+    if common and others:
+      sentences.append(
+        f"sweep of {sweep.name}, {name}: {', '.join(others)} can't be scored "
+        "at all settings and count at none."
+      )
+  return sentences
 
 
 def sweep_table(sweep: Sweep) -> Table:
@@ -282,7 +321,8 @@ def sweep_table(sweep: Sweep) -> Table:
     ("Optimizer", "Setting", "Loss ratio", "Speed ratio")
     + ("Tasks won", "Failed runs", "Tasks"),
     rows,
-    "Against Adam, tuned anew at each setting on one seed of its own.",
+    "Against Adam, tuned anew at each setting on one seed of its own, on the "
+    "tasks that have runs at all settings.",
   )
 
 

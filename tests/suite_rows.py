@@ -13,10 +13,17 @@ RATES = (0.001, 0.01, 0.1)
 SPEEDS = {0.001: 0.01, 0.01: 0.02, 0.1: 0.05}
 
 
-def curve(speed, num_steps=N, seed=0, scale=1.0, shift=0.0):
-  """Returns losses at the middle of each step."""
+def curve(
+  speed, num_steps=N, seed=0, scale=1.0, shift=0.0, spread=0.02, noise=0.0
+):
+  """Returns losses at the middle of each step.
+
+  Seeds end at levels that differ by `spread`; noise depends on seed and speed.
+  """
   steps = np.arange(num_steps) + 0.5
-  return scale * (1 + 0.02 * seed) / (1.0 + speed * steps) - shift
+  clean = scale * (1 + spread * seed) / (1.0 + speed * steps)
+  rng = np.random.default_rng([seed, round(1000 * speed)])
+  return clean * np.exp(noise * rng.normal(size=2 * N)[:num_steps]) - shift
 
 
 def row(task, optimizer, role, rate, seed, losses, **changes):

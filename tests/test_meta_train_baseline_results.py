@@ -12,8 +12,12 @@ from meta_train import (
   baseline_results,
   baseline_runs,
   baselines,
+  evaluation_folder,
+  evaluation_plan,
   make_baselines,
 )
+from meta_train.candidates import Candidate, Variant
+from meta_train.definition import definition
 from tasks.base import Task
 
 STEPS, SEEDS = 12, 2
@@ -202,11 +206,16 @@ def _candidate_row(made, **changes):
   )
   fields = {"task": "quadratic", "optimizer": "ours", "role": "learned"}
   fields |= {"definition": header["definition"], "num_steps": STEPS}
+  fields |= {"format": header["format"], "setting": None}
   return {**fields, "seed": 0, "first_loss": first, **changes}
 
 
+def _beside(rows, folder, wanted=None, registered=(ADAM, SGD)):
+  return baseline_results.beside(rows, wanted, folder, registered=registered)
+
+
 def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
-  found = baseline_results.beside([_candidate_row(made)], made)
+  found = _beside([_candidate_row(made)], made)
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
   assert {row["role"] for row in found} == {"baseline", "tuning", "envelope"}
   # Only seeds that the candidate has run, and the one for tuning.
@@ -221,6 +230,7 @@ def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
   [
     {"definition": "other"},
     {"num_steps": STEPS + 1},
+    {"format": 1},
     {"seed": SEEDS},
     {"first_loss": 123.0},
     {"task": "unknown"},
@@ -229,4 +239,84 @@ def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
 )
 def test_nothing_is_put_beside_what_it_does_not_fit(made, changes):
   row = _candidate_row(made, **changes)
-  assert baseline_results.beside([row], made) == []
+  assert _beside([row], made) == []
+
+
+def test_only_baselines_that_are_wanted_and_unchanged_are_put_beside(made):
+  row = _candidate_row(made)
+  assert _beside([row], made, wanted={}) == []
+  found = _beside([row], made, wanted={"sgd": "its description"})
+  assert {row["optimizer"] for row in found} == {"sgd"}
+  other = dataclasses.replace(ADAM, rates=(0.02, 0.2))
+  found = _beside([row], made, registered=(other, SGD))
+  assert {row["optimizer"] for row in found} == {"sgd"}
+
+
+@pytest.mark.parametrize(
+  "changes", [{"format": 1}, {"tuning_seed": 7}, {"reference_steps": STEPS}]
+)
+def test_files_of_another_protocol_are_put_beside_nothing(copy, changes):
+  row, path = _candidate_row(copy), copy / "quadratic.jsonl.gz"
+  file = baseline_results.load(path)
+  changed = file._replace(header={**file.header, **changes})
+  baseline_results.write(path, changed)
+  assert _beside([row], copy) == []
+
+
+def test_old_shipped_rows_do_not_hide_that_new_ones_are_refused(
+  made, monkeypatch
+):
+  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  plan = _plan(Quadratic())
+  ours = _candidate_row(made, group="ours")
+  shipped, problems = evaluation_plan.shipped_baselines(plan, [ours])
+  assert problems == []
+  assert {row["optimizer"] for row in shipped} == {"adam", "sgd"}
+
+  # Another definition: the rows of the folder are of the old one.
+  task = Quadratic()
+  task.size = 5
+  plan = _plan(task)
+  keep = evaluation_folder.not_replaced(plan)
+  assert not any(map(keep, shipped))
+  new = {**ours, "definition": definition(task)}
+  found, problems = evaluation_plan.shipped_baselines(plan, [*shipped, new])
+  assert found == [] and "another definition" in problems[0]
+  # Neither do those stay that this evaluation does not want, ...
+  assert not any(map(evaluation_folder.not_replaced(_plan(task, ())), shipped))
+  # ... while those of the same definition do.
+  assert all(
+    map(evaluation_folder.not_replaced(_plan(Quadratic(), ())), shipped)
+  )
+
+
+def test_what_started_from_other_losses_is_computed(made, monkeypatch):
+  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  plan = _plan(Quadratic())._replace(compute_baselines=True)
+  ours = _candidate_row(made, group="ours")
+  assert evaluation_plan.baseline_jobs(plan, [ours]) == []
+  ours["first_loss"] *= 1.01
+  first, second = evaluation_plan.baseline_jobs(plan, [ours])
+  assert "adam" in first.what and "sgd" in second.what
+  # When they are there, there is nothing to tell.
+  computed = [
+    {**ours, "optimizer": name, "role": "baseline"} for name in ("adam", "sgd")
+  ]
+  rows = [ours, *computed]
+  assert evaluation_plan.shipped_baselines(plan, rows) == ([], [])
+  _, problems = evaluation_plan.shipped_baselines(plan, rows[:2])
+  assert any("sgd started from other losses" in each for each in problems)
+
+
+def _plan(task, wanted=(ADAM, SGD)):
+  variants = (Variant("ours", "learned"),)
+  return evaluation_plan.Plan(
+    tasks=[task],
+    candidates=[Candidate("ours", variants, None, jnp.zeros(1), "ours")],
+    baselines=wanted,
+    settings=[],
+    num_steps=STEPS,
+    num_seeds=SEEDS,
+    compute_baselines=False,
+    options={},
+  )

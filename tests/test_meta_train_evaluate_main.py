@@ -73,6 +73,36 @@ def test_other_optimizers_add_to_a_folder(folder, capsys):
   assert all(row in after for row in before) and len(after) == 12
 
 
+def test_what_was_evaluated_before_is_still_said(folder):
+  def about():
+    return json.loads((folder / "evaluation.json").read_text())
+
+  before = about()
+  before["problems"] += ["griewank: x is refused.", "softmax_wine: y is."]
+  before["baselines"] = {"sgd": "optax.sgd"}
+  (folder / "evaluation.json").write_text(json.dumps(before))
+  flags = [f"--optimizer={OURS}", "--tasks=griewank"]
+  assert _run(folder, *flags, "--baselines=none") == 0
+  after = about()
+  for name in ("tasks", "optimizers", "baselines", "problems"):
+    assert after[name] == before[name]
+  assert after["tasks"] == ["griewank", "softmax_wine"]
+
+  flags = [f"--optimizer={OURS}", "--tasks=softmax_wine", "--sweep=width"]
+  assert _run(folder, *flags, "--baselines=none") == 0
+  after = about()
+  assert after["tasks"] == before["tasks"]
+  assert after["sweep_tasks"] == ["softmax_wine"]
+  assert set(before["problems"]) < set(after["problems"])
+  assert "softmax_wine has no width to set to x8." in after["problems"]
+  # What is tried again is told again, and only then.
+  flags = [f"--optimizer={OURS}", "--tasks=griewank", "--baselines=adam"]
+  assert _run(folder, *flags) == 0
+  problems = about()["problems"]
+  assert "softmax_wine: y is." in problems
+  assert "griewank: x is refused." not in problems
+
+
 @pytest.mark.slow
 def test_shipped_weights_by_name_with_kernels(tmp_path):
   flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]

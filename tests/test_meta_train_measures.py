@@ -82,8 +82,8 @@ def test_following_the_envelope_at_a_multiple_of_the_speed(factor):
   found = speedup.speed_up(
     smoothing.last_loss(candidate)[None], envelope, num_steps=N
   )
-  assert found.value[0] == pytest.approx(factor, rel=1e-3)
-  assert not found.censored[0]
+  assert found.value == pytest.approx(factor, rel=1e-3)
+  assert not found.censored
 
 
 def test_twice_the_speed_scores_two_against_a_noisy_grid_in_blocks():
@@ -98,8 +98,8 @@ def test_twice_the_speed_scores_two_against_a_noisy_grid_in_blocks():
   found = speedup.speed_up(
     smoothing.last_loss(runs), envelope, num_steps=N, every=4
   )
-  assert not found.censored.any()
-  assert aggregate.iqm(found.value) == pytest.approx(2.0, rel=0.05)
+  assert not found.censored
+  assert found.value == pytest.approx(2.0, rel=0.05)
 
 
 def test_noise_on_a_plateau_lowers_the_envelope_little():
@@ -124,10 +124,24 @@ def test_noise_on_a_plateau_lowers_the_envelope_little():
 
 def test_never_reached_is_censored_and_diverged_is_zero():
   envelope = smoothing.envelope(_grid())
-  losses = np.asarray([0.0, -3.0, envelope[-1] / 2, np.inf, np.nan])
+  losses = np.asarray([0.0, -3.0, envelope[-1] / 2, np.inf, np.nan])[:, None]
   found = speedup.speed_up(losses, envelope, num_steps=N)
   assert found.censored.tolist() == [True] * 3 + [False] * 2
   assert found.value.tolist() == [2.0] * 3 + [0.0] * 2
+
+
+def test_speed_up_is_of_the_mean_over_seeds():
+  envelope = smoothing.envelope(_grid())
+  level = envelope[N // 2]
+  losses = level * np.asarray([0.1, 1.9, 1.0])
+  found = speedup.speed_up(losses, envelope, num_steps=N)
+  assert found.value == pytest.approx((N // 2 + 1) / N, rel=1e-3)
+  assert found.value.shape == found.censored.shape == ()
+  # One diverged run is enough, in each draw that has it.
+  losses[0] = np.inf
+  draws = losses[np.asarray([[0, 1, 2], [2, 2, 2]])]
+  found = speedup.speed_up(draws, envelope, num_steps=N)
+  np.testing.assert_allclose(found.value, [0.0, (N // 2 + 1) / N], rtol=1e-3)
 
 
 def test_negative_losses_have_a_speed_up():
@@ -137,13 +151,13 @@ def test_negative_losses_have_a_speed_up():
   last = smoothing.last_loss(1.0 / (1.0 + 0.1 * steps[:N]) - 0.5)
   assert last < 0
   found = speedup.speed_up(last[None], shifted, num_steps=N)
-  assert found.value[0] == pytest.approx(2.0, rel=1e-3)
+  assert found.value == pytest.approx(2.0, rel=1e-3)
 
 
 def test_an_envelope_that_nobody_runs_is_never_reached():
   diverged = smoothing.envelope(np.full((2, 3, 10), np.inf))
   found = speedup.speed_up(np.ones(1), diverged, num_steps=10)
-  assert found.censored[0]
+  assert found.censored
 
 
 def test_speed_ratio_is_known_and_antisymmetric():
@@ -170,6 +184,12 @@ def test_loss_ratio_conventions():
     ratios.loss_ratio(ours, adam),
     [2.0, 1.0, np.inf, 0.0, 1.0, np.nan, 1.0, np.inf],
   )
+
+
+def test_who_diverged_has_lost_whatever_the_sign_of_the_other_loss():
+  bad, finite = np.full(3, np.inf), np.asarray([-1.0, 0.0, 1.0])
+  np.testing.assert_array_equal(ratios.loss_ratio(bad, finite), np.zeros(3))
+  np.testing.assert_array_equal(ratios.loss_ratio(finite, bad), bad)
 
 
 def test_iqm_is_scipys_trimmed_mean():
@@ -230,6 +250,22 @@ def test_bootstrap_covers_the_truth_and_wider_over_tasks():
   assert drawn.low < fixed.value < drawn.high
 
 
+def test_bootstrap_of_tasks_draws_runs_and_scores_each_draw():
+  rng = np.random.default_rng(0)
+  runs = list(rng.normal(1.0, 0.2, size=(8, 5)))
+  means = aggregate.bootstrap_of_tasks(runs, [lambda x: x.mean(-1)] * 8)
+  expected = np.asarray([x.mean() for x in runs])
+  assert means.value == pytest.approx(scipy.stats.trim_mean(expected, 0.25))
+  assert means.low < means.value < means.high
+  # A run that counts alone is in two of three draws of five: the number is
+  # beyond nearly all draws of 40 tasks, and its interval reaches out to it.
+  worst = [np.asarray([0.0, 1, 1, 1, 1])] * 40
+  found = aggregate.bootstrap_of_tasks(worst, [lambda x: x.min(-1)] * 40)
+  assert found.value == found.low == 0.0 < found.high
+  with pytest.raises(ValueError, match="at least one run"):
+    aggregate.bootstrap_of_tasks([], [])
+
+
 def test_tasks_may_have_different_numbers_of_runs():
   found = aggregate.bootstrap([np.ones(5), np.ones(3)])
   assert found == (1.0, 1.0, 1.0)
@@ -285,6 +321,17 @@ def test_diverged_run_is_worst(bad):
   assert paired.is_better(ours, theirs) == 1.0
   both = np.full(5, bad)
   assert paired.outcome(both, np.full(5, np.inf)) == (0.5, 1.0, 1.0)
+
+
+def test_many_draws_are_compared_like_each_of_them():
+  rng = np.random.default_rng(0)
+  ours, theirs = rng.integers(3, size=(2, 300, 3)).astype(float)
+  ours[rng.random(ours.shape) < 0.3] = np.inf
+  theirs[rng.random(theirs.shape) < 0.3] = np.nan
+  found = paired.is_better(ours, theirs)
+  assert set(found) == {0.0, 0.5, 1.0}
+  each = [paired.is_better(*pair) for pair in zip(ours, theirs)]
+  np.testing.assert_array_equal(found, each)
 
 
 def test_unpaired_runs_are_refused():

@@ -135,6 +135,46 @@ def test_missing_half_written_and_refused_rows_are_told(tmp_path, monkeypatch):
   assert "matplotlib is not installed" in page.text
 
 
+def test_no_baselines_are_put_beside_where_none_were_wanted(
+  tmp_path, monkeypatch
+):
+  asked = []
+
+  def beside(rows, wanted):
+    asked.append(wanted)
+    return []
+
+  monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
+  folder = _write(tmp_path, tasks=("one",))
+  suite_report.read_folder(folder)
+  about = rows.read_json(folder / "evaluation.json")[0]
+  rows.write_json(folder / "evaluation.json", {**about, "baselines": {}})
+  suite_report.read_folder(folder)
+  assert asked == [None, {}]
+
+
+def test_gaps_of_sweeps_are_told(tmp_path):
+  folder = _write(tmp_path, tasks=("one", "three"))
+  path = folder / "evaluation.jsonl"
+  found = rows.read_rows(path).rows
+  lost = {"sweep": "horizon", "value": "x5"}
+  kept = [
+    row
+    for row in found
+    if row["setting"] != lost
+    or (
+      (row["task"], row["seed"]) not in (("one", 4), ("three", None))
+      and (row["task"], row["optimizer"]) != ("three", "adam")
+    )
+  ]
+  rows.write_rows(path, kept)
+  problems = suite_report.read_folder(folder).problems
+  assert any("horizon x5: one: flt lacks 1 of 5 runs" in x for x in problems)
+  assert any("adam has no runs on 1 of 2 tasks: three" in x for x in problems)
+  assert any("three can't be scored at all settings" in x for x in problems)
+  assert not any("envelope" in x for x in problems)
+
+
 def _no_matplotlib(*args, **options):
   raise ModuleNotFoundError("no", name="matplotlib")
 

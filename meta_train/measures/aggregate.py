@@ -9,7 +9,11 @@ Its interval is that of a *stratified bootstrap*: the seeds of each task are
 drawn anew with replacement, each task for itself, and the percentiles of the
 statistic over such draws are its ends. It says how much another set of seeds
 on the same tasks would change the number, not another set of tasks; for that
-tasks are drawn too.
+tasks are drawn too. Where a score belongs to a task and not to a run, as a
+function of its runs, it is taken anew from each draw of them.
+
+An interval is widened to its number where draws lie to one side of it: a
+diverged run, for example, is in the number but not in every draw.
 
 Infinite scores are fine as long as the middle half has none. NaN is refused:
 whoever calls decides what a score that does not exist means.
@@ -17,7 +21,7 @@ whoever calls decides what a score that does not exist means.
 Source: R. Agarwal et al., "Deep Reinforcement Learning at the Edge of the
 Statistical Precipice", 2021 (rliable).
 
-Names: `iqm`, `bootstrap`, `Estimate`.
+Names: `iqm`, `bootstrap`, `bootstrap_of_tasks`, `interval`, `Estimate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,10 +100,60 @@ def bootstrap(
       for task in tasks
     ]
     values = statistic(np.concatenate(drawn, axis=1))
+  return interval(value, values, confidence=confidence)
+
+
+def bootstrap_of_tasks(
+  runs: Strata,
+  scores: Sequence[Callable[[np.ndarray], np.ndarray]],
+  *,
+  num_resamples: int = 2000,
+  confidence: float = 0.95,
+  seed: int = 0,
+) -> Estimate:
+  """Returns the IQM over tasks of scores that each take all runs of a task.
+
+  Args:
+    runs: for each task what its score is made from, run by run.
+    scores: for each task a function from [draws, runs] to [draws].
+    num_resamples: draws of the runs, each task for itself.
+    confidence: coverage that the interval aims at.
+    seed: of the draws.
+
+  Raises:
+    ValueError: there is no task, or one without runs.
+  """
+  tasks = [np.asarray(task, np.float64) for task in runs]
+  if not tasks or any(task.size == 0 for task in tasks):
+    raise ValueError("a bootstrap needs at least one run of each task")
+  rng = np.random.default_rng(seed)
+  value = iqm(np.asarray([s(t[None])[0] for t, s in zip(tasks, scores)]))
+  drawn = [
+    score(task[rng.integers(task.size, size=(num_resamples, task.size))])
+    for task, score in zip(tasks, scores)
+  ]
+  return interval(
+    float(value), iqm(np.stack(drawn, axis=1)), confidence=confidence
+  )
+
+
+def interval(
+  value: float,
+  drawn: Float[np.ndarray, "draws"],
+  *,
+  confidence: float = 0.95,
+) -> Estimate:
+  """Returns a number with the percentiles of its draws.
+
+  Args:
+    value: the number.
+    drawn: what it is in each draw.
+    confidence: coverage that the interval aims at.
+  """
   tail = (1.0 - confidence) / 2.0
   # Interpolating between infinities would give NaN; the nearest does not.
-  low, high = np.quantile(values, [tail, 1.0 - tail], method="nearest")
-  return Estimate(value, float(low), float(high))
+  low, high = np.quantile(drawn, [tail, 1.0 - tail], method="nearest")
+  return Estimate(value, min(value, float(low)), max(value, float(high)))
 
 
 def _redraw(tasks, rng) -> np.ndarray:

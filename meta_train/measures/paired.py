@@ -93,8 +93,9 @@ def sign_flip_p(
 
 
 def is_better(
-  candidate: Float[np.ndarray, "runs"], reference: Float[np.ndarray, "runs"]
-) -> float:
+  candidate: Float[np.ndarray, "*draws runs"],
+  reference: Float[np.ndarray, "*draws runs"],
+) -> Float[np.ndarray, "*draws"]:
   """Returns 1, 0 or, for a tie, 1/2.
 
   The lower mean wins. One diverged run makes a mean infinite; between two
@@ -103,10 +104,13 @@ def is_better(
 
   def badness(losses):
     losses = _finite_or_inf(losses)
-    return losses.mean(), np.isinf(losses).sum(), np.median(losses)
+    return losses.mean(-1), np.isinf(losses).sum(-1), np.median(losses, -1)
 
-  ours, theirs = badness(candidate), badness(reference)
-  return 0.5 if ours == theirs else float(ours < theirs)
+  result = np.asarray(0.5)
+  pairs = list(zip(badness(candidate), badness(reference)))
+  for ours, theirs in reversed(pairs):  # The first that differs decides.
+    result = np.where(ours == theirs, result, ours < theirs)
+  return result
 
 
 def outcome(
@@ -122,7 +126,7 @@ def outcome(
     ValueError: the runs can't be paired.
   """
   return Outcome(
-    win=is_better(candidate, reference),
+    win=float(is_better(candidate, reference)),
     p_better=sign_flip_p(candidate, reference),
     p_worse=sign_flip_p(reference, candidate),
   )

@@ -4,14 +4,18 @@ Two measures, both 1 for equals, both independent of the unit of the loss
 (zero and negative losses are as good as any):
 
 *VeLO's speed-up.* With E the lower envelope of learning-rate-tuned Adam (see
-`smoothing`), l the candidate's last loss and N its number of steps,
+`smoothing`), l the mean over seeds of the candidate's last losses and N its
+number of steps,
 
   speed-up = min {t : E(t) <= l} / N,
 
-the steps that Adam needs for what the candidate did in N. Adam is run for
-longer than N; a loss that it does not reach even so makes the speed-up
-*censored*: all that is known is that it is larger than E's length over N. A
-candidate that diverged has the speed-up 0. Source: L. Metz et al., "VeLO:
+the steps that Adam needs for what the candidate did in N. E is of means over
+seeds, so l has to be one too: where seeds end at different levels, the last
+loss of a good one is below all of E, and that of a bad one is reached by E at
+once. A task therefore has one speed-up. Adam is run for longer than N; a loss
+that it does not reach even so makes the speed-up *censored*: all that is known
+is that it is larger than E's length over N. Where a seed of the candidate
+diverged, l is infinite and the speed-up 0. Source: L. Metz et al., "VeLO:
 Training Versatile Learned Optimizers by Scaling Up", 2022.
 
 *Speed ratio*, after A. Moudgil et al., "Celo: Training Versatile Learned
@@ -37,16 +41,16 @@ from meta_train.measures import smoothing
 
 
 class SpeedUp(NamedTuple):
-  """Speed-ups of several runs.
+  """Speed-ups on a task: one, or one for each resampling of the seeds.
 
   Attributes:
     value: the speed-up, where it is not censored; a bound below it, where it
       is.
-    censored: whether the reference never reached the run's last loss.
+    censored: whether the reference never reached the loss.
   """
 
-  value: Float[np.ndarray, "runs"]
-  censored: Bool[np.ndarray, "runs"]
+  value: Float[np.ndarray, "*draws"]
+  censored: Bool[np.ndarray, "*draws"]
 
 
 def steps_to_reach(
@@ -75,24 +79,26 @@ def steps_to_reach(
 
 
 def speed_up(
-  last_losses: Float[np.ndarray, "runs"],
+  last_losses: Float[np.ndarray, "*draws runs"],
   envelope: Float[np.ndarray, "points"],
   *,
   num_steps: int,
   every: int = 1,
 ) -> SpeedUp:
-  """Returns VeLO's speed-up of each run over tuned Adam.
+  """Returns VeLO's speed-up over tuned Adam on one task.
 
   Args:
-    last_losses: last losses of the candidate's runs; NaN counts as diverged.
+    last_losses: last losses of the candidate's runs, the mean of which counts;
+      what is not finite has diverged.
     envelope: E of `smoothing.envelope`, with `every` steps to a point.
     num_steps: steps of a run of the candidate.
     every: steps to a point of the envelope.
   """
-  losses = np.where(np.isnan(last_losses), np.inf, last_losses)
+  losses = np.where(np.isfinite(last_losses), last_losses, np.inf).mean(axis=-1)
+  levels, where = np.unique(losses, return_inverse=True)
   steps = np.asarray(
-    [steps_to_reach(envelope, loss, every=every) for loss in losses]
-  )
+    [steps_to_reach(envelope, level, every=every) for level in levels]
+  )[where].reshape(losses.shape)
   censored = np.isinf(steps)
   bound = len(envelope) * every
   return SpeedUp(np.where(censored, bound, steps) / num_steps, censored)
