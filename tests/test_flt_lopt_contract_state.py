@@ -74,6 +74,19 @@ def test_a_value_is_used_when_given_and_never_required(name):
   assert not differ(without, last(np.nan, np.inf, -np.inf))
 
 
+@pytest.mark.parametrize(
+  "name, is_fixed", [("ema", True), ("flt_damped", False)]
+)
+def test_nothing_that_is_learned_moves_a_fixed_memory(name, is_fixed):
+  kept = []
+  for noise in (0.0, 0.5):
+    tx = variants.make(name, noise=noise)
+    _, state = advance(tx, tx.init(PARAMS), PARAMS, 3)
+    kept.append((state.tensors.mass, state.modes, state.second))
+  same = jax.tree.map(lambda a, b: bool(np.all(a == b)), *kept)
+  assert all(jax.tree.leaves(same)) == is_fixed
+
+
 @few_variants
 def test_zero_gradients_give_zero_updates(name):
   untrained = variants.make(name, noise=0.0)

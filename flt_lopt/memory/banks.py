@@ -3,7 +3,7 @@
 `memory_floats` counts the second moment too, which takes one float: at 2
 there is room for one more, as in Adam.
 
-Main names: `MEMORIES`, `make_memory`, `list_memories`.
+Main names: `MEMORIES`, `make_memory`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,20 +34,17 @@ def _damped(poles):
   return SpectralMemory(poles)
 
 
-def _undamped(poles):
+def _of_the_gradient(poles):
+  """Makes the gradient the nominal direction: no pole forgets, or is."""
   return SpectralMemory(poles, nominal_read=-1)
 
 
 def _fixed(poles):
-  return SpectralMemory(poles, learned=False)
+  return SpectralMemory(poles, learned=False, gated=False)
 
 
 def _discount(poles):
   return SpectralMemory(poles, gated=False)
-
-
-def _none(poles):
-  return SpectralMemory(poles, nominal_read=-1)
 
 
 def _keys(size):
@@ -76,14 +73,18 @@ MEMORIES: Mapping[str, Bank] = {
   ),
   "flt": Bank(
     "undamped Fourier lines: nothing is ever forgotten",
-    _undamped,
+    _of_the_gradient,
     {
       2: (_line(0.0),),
       4: (_line(0.0), _line(0.01)),
       6: (_line(0.0), _line(0.01), _line(0.45)),
     },
   ),
-  "ema": Bank("a fixed bank of exponential averages", _fixed, _AVERAGES),
+  "ema": Bank(
+    "a fixed bank of exponential averages, neither learned nor gated",
+    _fixed,
+    _AVERAGES,
+  ),
   "discount": Bank(
     "exponential discounts, learned but never gated, as in Mnemosyne",
     _discount,
@@ -94,13 +95,8 @@ MEMORIES: Mapping[str, Bank] = {
     _keys,
     {4: (1,), 6: (2,)},
   ),
-  "none": Bank("the current gradient only", _none, {1: ()}),
+  "none": Bank("the current gradient only", _of_the_gradient, {1: ()}),
 }
-
-
-def list_memories() -> tuple[str, ...]:
-  """Returns all names."""
-  return tuple(MEMORIES)
 
 
 def make_memory(
