@@ -43,15 +43,22 @@ def flt(
 ) -> optax.GradientTransformationExtraArgs:
   """The FLT learned optimizer.
 
-  With n the nominal direction read from a damped Fourier memory of the
-  gradients, and f a small network on normalised features, a tensor p moves by
+  With y the readings of a damped Fourier memory of the gradients (the first
+  of them is momentum) over the root second moment, a a learned combination of
+  them, and f a small network on normalised features, a tensor p moves by
 
-    d = n + f(memory, gradient, p, clock)
+    d = a . y + f(y, gradient, p, clock)
     u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
 
   where the step size eta, the exponents, and per tensor the log step size c
   and the weight decay w are learned, and s is a warm-up and cosine decay over
-  `num_steps` (see `flt_lopt.kernel`).
+  `num_steps`. Before meta-training a . y is the first reading, f = c = w =
+  gamma = 0 and rho = 1, which is AdamW.
+
+  A tensor whose direction d is not finite, or points away from its momentum,
+  moves along Adam's direction instead. One whose gradient is not finite, or
+  of a mean size of 1e34 or more, does not move, and its memory keeps its
+  values. See `flt_lopt.kernel` and `flt_lopt.direction` for the details.
 
   Example:
     >>> tx = flt_lopt.flt(num_steps=10_000)
@@ -72,12 +79,23 @@ def flt(
       says which tensors decay by `weight_decay`; `None` is all.
 
   Returns:
-    A gradient transformation whose updates are to be added.
+    A gradient transformation whose updates are to be added. Its `update`
+    takes the training loss of the step as `value=`, a scalar, where there is
+    one: the controller sees whether it falls, and not its scale. Other extra
+    arguments are ignored.
 
   Raises:
     WeightsError: there are no such weights, or they can't be used.
-    ValueError: at `init` or `update`, for parameters that are not real
-      floating-point numbers, or are not given.
+    ValueError: `weights` is none of these things, or `num_steps` is no whole
+      number of steps, at least 1; or, at `init` or `update`, parameters are
+      not real floating-point numbers or are not given, a gradient is missing,
+      or `value` is no scalar.
+
+  References:
+    Choromanski et al., "Learning a Fourier Transform for Linear Relative
+    Positional Encodings in Transformers" (2023); Jain et al., "Mnemosyne:
+    Learning to Train Transformers with Transformers" (2023); Loshchilov &
+    Hutter, "Decoupled Weight Decay Regularization" (2019).
   """
   config, theta = _get(weights)
   return LearnedOptimizer(config).transform(
@@ -94,8 +112,12 @@ def scale_by_flt(
 ) -> optax.GradientTransformationExtraArgs:
   """`flt` without the final sign and learning rate, for use in a chain.
 
-  Updates point along the gradient, at the learned length, so the neutral
-  learning rate after it is 1.
+  Updates are -u of `flt`: they point along the gradient, at the learned
+  length,
+
+    eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
+
+  so the neutral learning rate after it is 1.
 
   Example:
     >>> tx = optax.chain(
@@ -111,7 +133,7 @@ def scale_by_flt(
     mask: as for `flt`.
 
   Returns:
-    A gradient transformation.
+    A gradient transformation, whose `update` takes `value=` as that of `flt`.
 
   Raises:
     WeightsError: as for `flt`.

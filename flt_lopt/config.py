@@ -62,8 +62,10 @@ class OptimizerConfig:
     init_learning_rate: step size of the untrained optimizer; it is the value
       at which the learned step size starts.
     epsilon: added to the root of the second moment.
-    epsilon_mode: `"relative"`, epsilon is in units of the tensor's root mean
-      second moment, so that the loss scale drops out; or `"absolute"`.
+    epsilon_mode: `"relative"`, epsilon is in units of the size of the tensor's
+      gradients, so that the loss scale drops out: the larger of the root mean
+      second moment after the step before and of the mean absolute gradient of
+      this one; or `"absolute"`.
   """
 
   memory: str = "flt_damped"

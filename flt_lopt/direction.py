@@ -1,14 +1,16 @@
 """The direction network: one tiny perceptron per parameter.
 
-For each parameter it maps normalised features x (readings of the memory over
-the root second moment, the gradient likewise, the parameter in units of its
-tensor's size, and how large the second moment is within the tensor) and the
-clock's features z, which all parameters share, to a residual
+With y_k the readings of the memory over the root second moment, the gradient
+likewise among them, and y_n the nominal one of them, a parameter's direction is
 
-    d = n + w2 . relu(W1 x + b1 + Wz z) + b2
+    d = c_n y_n + sum_{k != n} c_k clip(y_k) + w2 . relu(W1 x + b1 + Wz z) + b2,
 
-of the nominal direction n, and optionally a factor exp(m), bounded, with m
-from a second output. The last layer is zero at initialisation.
+where the learned c_n is 1 and the other c_k are 0 at initialisation, clip
+bounds its argument by +-3, x are the features, all of them clipped (the y_k,
+the parameter in units of its tensor's size, and how large the second moment
+is within the tensor), and z the clock's features, which all parameters share.
+Optionally d is multiplied by exp(m), bounded, with m from a second output.
+The last layer is zero at initialisation.
 
 Haiku declares the parameters. The arithmetic is unpacked into scalar times
 tensor expressions, which XLA fuses with the memory into one pass over the
@@ -124,7 +126,7 @@ def apply(weights: Weights, nominal, features) -> Float[Array, "..."]:
 
   Args:
     weights: the unpacked network.
-    nominal: the nominal direction n.
+    nominal: the combination of readings, the sum over c_k above.
     features: one array of the tensor's shape per input, clipped.
   """
   # Each operation here is one of every tensor's in the program that is to be

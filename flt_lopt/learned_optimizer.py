@@ -48,6 +48,9 @@ class LearnedOptimizer:
   ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer with meta-parameters `theta` for optax.
 
+    The equations of a step, and what happens to a gradient that is not
+    finite or a direction that can't be trusted, are in `flt_lopt.kernel`.
+
     Args:
       theta: from `init` or `flt_lopt.load`.
       num_steps: length of the run in steps, possibly a traced value; `None`
@@ -61,11 +64,15 @@ class LearnedOptimizer:
 
     Returns:
       A gradient transformation whose updates are to be added. Statistics are
-      float32, or float64 where a parameter is.
+      float32, or float64 where a parameter is. Its `update` takes the
+      training loss of the step as `value=`, a scalar, where there is one: the
+      controller sees whether it falls, and not its scale. Other extra
+      arguments are ignored.
 
     Raises:
-      ValueError: at `init` or `update`, for parameters that are not real
-        floating-point numbers, or are not given.
+      ValueError: `num_steps` is no whole number of steps, at least 1; or, at
+        `init` or `update`, parameters are not real floating-point numbers or
+        are not given, a gradient is missing, or `value` is no scalar.
     """
     scaled = transform.scale_by_learned(
       self.config,

@@ -14,7 +14,6 @@ from flt_lopt import kernel, leafwise
 from flt_lopt import progress as progress_lib
 from flt_lopt.config import OptimizerConfig
 
-
 # One program, so that it is quick without an outer jit too; one per
 # configuration, since `optax.inject_hyperparams` makes a transformation per
 # step.
@@ -133,8 +132,24 @@ def scale_by_learned(
   """Scales updates by a learned optimizer, in the direction of the gradient.
 
   The result is to be followed by `optax.scale_by_learning_rate`, whose
-  neutral value here is 1: step size and schedule are learned. Arguments are
-  those of `LearnedOptimizer.transform`.
+  neutral value here is 1: step size and schedule are learned. Arguments,
+  `value` of `update`, and errors are those of `LearnedOptimizer.transform`;
+  the equations of a step and its safeguard are in `flt_lopt.kernel`.
+
+  Args:
+    config: the optimizer.
+    theta: its meta-parameters.
+    num_steps: length of the run in steps; `None` where it is not known.
+    weight_decay: strength of decoupled weight decay.
+    mask: pytree of booleans, or a function of the parameters to one, that
+      says which tensors decay; `None` is all.
+
+  Returns:
+    A gradient transformation.
+
+  Raises:
+    ValueError: `num_steps` is no whole number of steps, at least 1; or, at
+      `init` or `update`, parameters or gradients can't be used.
   """
   _check_num_steps(num_steps)
   floats = config.make_memory().num_floats

@@ -231,8 +231,7 @@ def _check_theta(
     theta = _named_arrays.unflatten(template, named)
   except (TypeError, ValueError, MemoryError) as error:
     raise WeightsError(
-      f"{what} does not fit its own configuration: "
-      f"{_tensor_file.brief(error)}"
+      f"{what} does not fit its own configuration: {_tensor_file.brief(error)}"
     ) from error
   for name, array in named.arrays.items():
     if not np.all(np.isfinite(array)):

@@ -284,7 +284,10 @@ def test_no_retrace_on_the_second_call(name):
 
 
 def test_transformations_of_one_configuration_share_a_program(caplog):
-  lopt, theta = variants.family("adamw_scalars"), variants.theta("adamw_scalars")
+  lopt, theta = (
+    variants.family("adamw_scalars"),
+    variants.theta("adamw_scalars"),
+  )
   params = {"w": jnp.ones((3, 2)), "b": jnp.ones(5)}
 
   def compiled(tx, steps):

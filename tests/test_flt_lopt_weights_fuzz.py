@@ -236,7 +236,7 @@ def test_values_of_another_type_are_refused(file, theta, field, value, rule):
   write_sound(file, theta, description(config=config))
   with pytest.raises(weights.WeightsError, match=rule):
     weights.load(file)
-  with pytest.raises(ValueError, match="must be|65 poles"):
+  with pytest.raises(ValueError, match=r"must be|65 poles"):
     OptimizerConfig(**{field: value})
 
 

@@ -5,8 +5,9 @@
 The work is split by what it costs: `per_tensor`, which is cheap, and
 `per_parameter`, which is all the cost.
 
-With n the nominal direction (Adam's), d = n + residual, p the parameters and
-rms the root mean square over the tensor, the update is
+With n the nominal direction (Adam's), d the direction that is learned (see
+`flt_lopt.direction`), p the parameters and rms the root mean square over the
+tensor (of p, never less than 1e-3), the update is
 
     u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
 
@@ -18,10 +19,15 @@ Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
 
 Safeguard: where d is not finite, or points away from the nominal reading
 (their inner product, before division by the second moment, isn't positive), the
-tensor's step falls back to AdamW's. Where a tensor's gradient is not finite,
-or so large that the sum of its absolute values is not, its update is zero and
-its memory keeps its values. Where the parameters are so large that the length
-of the step is not finite, the update is zero.
+tensor moves along Adam's direction,
+
+    u = -eta s(t) [ exp(c) rms(p)**gamma n + w p ],
+
+at the learned length but for rms(d). Where a tensor's gradient is not finite,
+or its mean absolute value is 1e34 or more, the tensor is skipped: its update
+is zero, and its memory keeps its values and its scale; the clock goes on, and
+so does the controller. Where the parameters are so large that the length of
+the step is not finite, the update is zero.
 
 Main names: `before`, `advance`, `direct`, `after`, `apply_step`.
 """
