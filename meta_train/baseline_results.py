@@ -191,6 +191,20 @@ def read(
   return found, problems
 
 
+def has_more_seeds(
+  task: Any, num_seeds: int, folder: str | os.PathLike = FOLDER
+) -> bool:
+  """Whether a task's runs, and so its envelope, are of more seeds than these.
+
+  Args:
+    task: the task.
+    num_seeds: runs to compare on.
+    folder: of the files.
+  """
+  results = load(path_of(task, folder))
+  return results is not None and len(results.header["seeds"]) > num_seeds
+
+
 def _is_measured(measured: Mapping[str, Any], baseline: Baseline) -> bool:
   return measured.get(baseline.name) == fingerprint(baseline)
 

@@ -155,6 +155,7 @@ def shipped_baselines(
     return [], []
   found: list[Row] = []
   problems: list[str] = []
+  of_more: list[str] = []
   for task in plan.tasks:
     shipped, refused = _shipped(plan, task, rows)
     defined = definition(task)
@@ -171,6 +172,17 @@ def shipped_baselines(
       problems += refused
     for name, group in shipped.items():
       found += baseline_results.mark(group, name, task.name)
+    if REFERENCE in shipped and baseline_results.has_more_seeds(
+      task, plan.num_seeds, baseline_results.FOLDER
+    ):
+      of_more.append(task.name)
+  if of_more:
+    problems.append(
+      f"the shipped envelopes of {REFERENCE} are means over more than the "
+      f"{plan.num_seeds} seeds of this evaluation, whose speed-ups therefore "
+      f"depend on how easy these seeds are ({', '.join(of_more)}); evaluate on "
+      "as many seeds."
+    )
   return found, problems
 
 

@@ -17,7 +17,7 @@ import pathlib
 import queue
 import sys
 import threading
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,14 +65,16 @@ def run_jobs(
     side_by_side: whether each job has one device for itself.
     on_job: called with a line of text before each job that is computed.
     on_problem: called with a sentence for each damaged line, and each group
-      that lost rows and that no job makes anew.
+      that was to be kept and has lost rows.
 
   Returns:
     The rows that are now in the file.
   """
   path, jobs = pathlib.Path(path), list(jobs)
   wanted = {job.group for job in jobs}
-  old, problems = _whole_groups(path, wanted)
+  old, problems = _whole_groups(
+    path, lambda row: row["group"] not in wanted and keep(row)
+  )
   for problem in problems:
     on_problem(problem)
   others = [
@@ -106,9 +108,14 @@ def run_jobs(
 
 
 def _whole_groups(
-  path: pathlib.Path, wanted: Container[str]
+  path: pathlib.Path, is_missed: Callable[[Row], bool]
 ) -> tuple[dict[str, list[Row]], list[str]]:
-  """Returns the groups that are whole, and sentences on what is not."""
+  """Returns the groups that are whole, and sentences on what is not.
+
+  Args:
+    path: the file of rows.
+    is_missed: whether to tell that the group of a row is not whole.
+  """
   if not path.exists():
     return {}, []
   read = read_rows(path, required=REQUIRED)
@@ -122,7 +129,7 @@ def _whole_groups(
     size = rows[0]["group_size"]
     if len(rows) == size:
       whole[group] = rows
-    elif group not in wanted:
+    elif is_missed(rows[0]):
       name, task = (rows[0].get(x, "unknown") for x in ("optimizer", "task"))
       problems = [
         *problems,

@@ -5,7 +5,7 @@ those at its best learning rate. What is missing from the rows is told in a
 sentence, and so is what was measured on another definition of a task than its
 newest rows, which is left out.
 
-Names: `Standings`, `standings`, `Sweep`, `sweeps_in`.
+Names: `Standings`, `standings`, `of_newest_definition`, `Sweep`, `sweeps_in`.
 """
 
 import dataclasses
@@ -123,16 +123,22 @@ def standings(
   Returns:
     The standings, and a sentence for each thing that is missing.
   """
-  kept, problems = _of_newest_definition(rows)
+  kept, problems = of_newest_definition(rows)
   result = _standings(kept)
   return result, [*problems, *_gaps(result, num_seeds)]
 
 
-def _of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+def of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
   """Leaves out what was measured on another definition of a task.
 
   New rows are written behind old ones, so that a task's last row is of the
   newest.
+
+  Args:
+    rows: rows of one setting.
+
+  Returns:
+    The others, and a sentence for each optimizer that lost rows of a task.
   """
   rows = list(rows)
   newest = {row["task"]: row.get("definition") for row in rows}
@@ -364,7 +370,7 @@ def sweeps_in(
   for name, each in found.items():
     there: dict[str, Standings] = {}
     for value, group in each.items():
-      kept, left_out = _of_newest_definition(group)
+      kept, left_out = of_newest_definition(group)
       there[value] = _standings(kept)
       problems += [f"{name} {value}: {sentence}" for sentence in left_out]
     if name in TOLD:

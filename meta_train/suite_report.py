@@ -70,7 +70,9 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about, problems = read_json(path / ABOUT)
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
-  plain = [row for row in rows.rows if row["setting"] is None]
+  plain, outdated = standings_lib.of_newest_definition(
+    row for row in rows.rows if row["setting"] is None
+  )
   # An evaluation that wanted no baselines says that they are {}.
   plain += baseline_results.beside(plain, about.get("baselines"))
   num_seeds = about.get("num_seeds")
@@ -78,7 +80,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
-  gaps = [*gaps, *sweep_gaps]
+  gaps = [*outdated, *gaps, *sweep_gaps]
   for sweep in sweeps:
     gaps += suite_tables.left_out(sweep)
   overhead = read_rows(

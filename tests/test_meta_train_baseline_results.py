@@ -308,6 +308,16 @@ def test_what_started_from_other_losses_is_computed(made, monkeypatch):
   assert any("sgd started from other losses" in each for each in problems)
 
 
+def test_envelopes_of_more_seeds_are_told(made, monkeypatch):
+  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  plan = _plan(Quadratic())._replace(num_seeds=SEEDS - 1)
+  ours = _candidate_row(made, group="ours")
+  found, (sentence,) = evaluation_plan.shipped_baselines(plan, [ours])
+  assert {row["optimizer"] for row in found} == {"adam", "sgd"}
+  assert f"more than the {SEEDS - 1} seeds" in sentence
+  assert "quadratic" in sentence
+
+
 def _plan(task, wanted=(ADAM, SGD)):
   variants = (Variant("ours", "learned"),)
   return evaluation_plan.Plan(

@@ -54,6 +54,12 @@ def test_lost_rows_of_others_are_told(tmp_path, capsys):
   assert [row["what"] for row in found] == ["a", "a", "c", "c"]
   (said,) = capsys.readouterr().err.splitlines()
   assert "1 of 2 rows of unknown on unknown" in said
+  # What nobody wants, and what is made anew, is not missed.
+  path.write_text("\n".join(lines[:3]))
+  jobs.run_jobs([_job("c", ran)], path)
+  path.write_text("\n".join(lines[:3]))
+  jobs.run_jobs([_job("b", ran)], path, keep=lambda row: True)
+  assert capsys.readouterr().err == ""
 
 
 def test_rows_of_others_stay_only_if_wanted(tmp_path):

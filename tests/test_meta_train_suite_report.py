@@ -153,6 +153,28 @@ def test_no_baselines_are_put_beside_where_none_were_wanted(
   assert asked == [None, {}]
 
 
+def test_outdated_rows_are_told_and_not_in_the_way_of_shipped_ones(
+  tmp_path, monkeypatch
+):
+  asked = []
+
+  def beside(rows, wanted):
+    asked.extend(rows)
+    return []
+
+  monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
+  made = [
+    {**row, "definition": when}
+    for when, name in (("then", "old"), ("now", "new"))
+    for row in suite_rows.candidate_rows("one", name, 1.0)
+  ]
+  rows.write_rows(tmp_path / "evaluation.jsonl", made)
+  files = suite_report.read_folder(tmp_path)
+  assert {row["optimizer"] for row in asked} == {"new"}
+  assert files.found.candidates == ("new",)
+  assert any("rows of old are of another" in each for each in files.problems)
+
+
 def test_gaps_of_sweeps_are_told(tmp_path):
   folder = _write(tmp_path, tasks=("one", "three"))
   path = folder / "evaluation.jsonl"
