@@ -6,6 +6,7 @@ next start removes together with the rows beyond its checkpoint.
 Main names: `JsonLines`.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -64,7 +65,9 @@ class JsonLines:
   def close(self) -> None:
     """Closes the file; the next row opens it again."""
     if self._file is not None:
-      self._file.close()
+      # What could not be written has been told when it was appended.
+      with contextlib.suppress(OSError):
+        self._file.close()
       self._file = None
 
   def _lines(self) -> list[tuple[bytes, rows.Row]]:

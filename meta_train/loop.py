@@ -22,6 +22,7 @@ import flt_lopt
 from meta_train import (
   environment,
   evaluate,
+  memory_maps,
   meter,
   report,
   run_folder,
@@ -69,16 +70,17 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
   with run_folder.open_run(config, command=sys.argv, used=used) as folder:
     state = train(parts, config, problems, folder)
     theta = parts.unravel(_result(config, state))
-    flt_lopt.save(
-      folder.path / WEIGHTS,
-      parts.lopt.config,
-      theta,
-      _provenance(config, problems, state.best),
-    )
-    if config.evaluate:
-      _evaluate(config, parts, problems, theta, folder.path)
-    elif config.report_every:
-      report.write_report(folder.path)
+    with folder.writing():
+      flt_lopt.save(
+        folder.path / WEIGHTS,
+        parts.lopt.config,
+        theta,
+        _provenance(config, problems, state.best),
+      )
+      if config.evaluate:
+        _evaluate(config, parts, problems, theta, folder.path)
+      elif config.report_every:
+        report.write_report(folder.path)
   group.scatter([b""] * group.size)
   _finish(config)
 
@@ -120,8 +122,10 @@ def train(
   outer_step = int(state.outer.outer_step)
   if outer_step < config.outer_steps:
     loop.compile(state.outer, config.outer_steps - outer_step)
+    if folder is not None and (advice := memory_maps.advice()):
+      print(f"warning: {advice}", file=sys.stderr, flush=True)
   recent: collections.deque[float] = collections.deque(maxlen=50)
-  since_s = time.monotonic()
+  since, since_s = outer_step, time.monotonic()
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(
       Progress(
@@ -153,11 +157,12 @@ def train(
       if outer_step % config.log_every == 0 or last:
         now_s = time.monotonic()
         if folder is not None:
-          row = _row(outer_step, state, parts, now_s - since_s)
+          taken = outer_step - since, now_s - since_s
+          row = _row(outer_step, state, parts, *taken)
           folder.append(row)
           write(row)
         state = state._replace(meter=meter.empty(len(parts.names)))
-        since_s = now_s
+        since, since_s = outer_step, now_s
       validated = bool(config.validate_every and validate.names) and (
         outer_step % config.validate_every == 0 or last
       )
@@ -173,7 +178,7 @@ def train(
       recent.append(metrics.meta_loss)
       progress.update(outer_step, meta_loss=np.mean(recent))
       live.update()
-      if stopping and not last:
+      if stopping and (not last or config.evaluate):
         raise signals.Stopped(
           asked.number or signal.SIGTERM,
           f"outer step {outer_step} is saved; continue with: {_again()}",
@@ -213,12 +218,20 @@ def _announce(
 
 
 def _row(
-  outer_step: int, state: Saved, parts: training.Parts, wall_s: float
+  outer_step: int,
+  state: Saved,
+  parts: training.Parts,
+  taken: int,
+  wall_s: float,
 ) -> dict[str, Any]:
-  """Returns the row of the outer steps since the last one, their means."""
+  """Returns the row of the outer steps since the last one, their means.
+
+  Of these `taken` were taken in `wall_s` seconds, and others perhaps by the
+  start before.
+  """
   columns = meter.row(state.meter, parts.names)
   theta = parts.unravel(np.asarray(state.outer.average))
-  inner_steps = float(state.meter.steps) * parts.inner_steps
+  inner_steps = taken * parts.inner_steps
   return {
     "outer_step": outer_step,
     **columns,
@@ -312,7 +325,7 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     problems.held_out,
     parts.lopt,
     theta,
-    parts.theta,
+    parts.lopt.init(jax.random.key(0)),
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
     on_group=lambda text: _say(f"  {text}"),

@@ -165,9 +165,9 @@ class OuterLoop:
     def start(family: int):
       return jax.jit(
         jax.shard_map(
-          lambda step, numbers: self._start_tasks(family, step, numbers),
+          lambda *inputs: self._start_tasks(family, *inputs),
           mesh=self._mesh,
-          in_specs=(everywhere, by_task),
+          in_specs=(everywhere, everywhere, by_task),
           out_specs=by_task,
           check_vma=False,
         ),
@@ -217,7 +217,8 @@ class OuterLoop:
     numbers = jax.ShapeDtypeStruct((self._num_tasks,), jnp.int32)
     tasks = tuple(
       jax.eval_shape(
-        lambda step, numbers, f=family: self._start_tasks(f, step, numbers),
+        lambda *inputs, f=family: self._start_tasks(f, *inputs),
+        number,
         number,
         numbers,
       )
@@ -299,9 +300,9 @@ class OuterLoop:
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
       raise UserError(
         f"the meta-gradient was not finite in {MAX_SKIPPED} outer steps in a "
-        f"row, the last one number {outer_step + 1}; lower "
-        "--outer_learning_rate or --sigma, or look for infinite losses in the "
-        "tasks"
+        f"row, the last one number {outer_step + 1}; look for infinite losses "
+        "in the tasks, or begin in another --run_dir with a lower "
+        "--outer_learning_rate or --sigma"
       )
     metrics = StepMetrics(
       meta_loss=float(np.mean(joined.losses)),
@@ -345,24 +346,37 @@ class OuterLoop:
       tasks=(),
     )
 
-  def _started(self, step: int) -> tuple[Any, ...]:
-    """Returns first episodes of all tasks, compiling several at a time."""
+  def _started(self, step: int, outer_step: int = 0) -> tuple[Any, ...]:
+    """Returns first episodes of all tasks, compiling several at a time.
+
+    Args:
+      step: number of an outer step that is not taken, for the keys.
+      outer_step: where schedules stand.
+    """
+    steps = np.int32(step), np.int32(outer_step)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
       # `map` drops those that have not begun when one fails.
-      found = pool.map(lambda f: f(np.int32(step), self._numbers), self._start)
-      return tuple(found)
+      found = pool.map(lambda f: f(*steps, self._numbers), self._start)
+      states = tuple(found)
+    for program in self._start:
+      program.clear_cache()  # Not needed before the next phase, if ever.
+    return states
 
   def _enter(self, state: OuterState, number: int) -> OuterState:
     """Begins a phase: from the result of the one before, and anew."""
     fresh = self._fresh(state.average)
     begun = fresh._replace(
-      outer_step=state.outer_step, tasks=self._started(NEVER - number)
+      outer_step=state.outer_step,
+      tasks=self._started(NEVER - number, int(state.outer_step)),
     )
     return self.place(begun)
 
-  def _start_tasks(self, family: int, step, numbers: Int[Array, "tasks"]):
+  def _start_tasks(
+    self, family: int, step, outer_step, numbers: Int[Array, "tasks"]
+  ):
     keys = self._keys(step, family, numbers)
-    return jax.vmap(self._estimators[family].init)(keys)
+    init = self._estimators[family].init
+    return jax.vmap(init, (0, None))(keys, outer_step)
 
   def _estimate_tasks(
     self,

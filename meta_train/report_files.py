@@ -61,9 +61,14 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
   kernels, kernel_problems = read_json(
     path / KERNELS, required=("lags", "kernels")
   )
+  settings = (config or {}).get("config", config or {})
+  if not _is_evaluated(settings, metrics.rows):
+    if not evaluation.rows:
+      evaluation = evaluation._replace(problems=[])
+    kernel_problems = kernel_problems if kernels else []
   return RunFiles(
     path=path,
-    config=(config or {}).get("config", config or {}),
+    config=settings,
     environment=environment or {},
     metrics=metrics.rows,
     results=results,
@@ -76,6 +81,14 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
       *gaps,
       *kernel_problems,
     ],
+  )
+
+
+def _is_evaluated(settings: Mapping[str, Any], rows: list[Row]) -> bool:
+  """Returns whether a run should have an evaluation by now."""
+  done = max((row["outer_step"] for row in rows), default=0)
+  return settings.get("evaluate", True) and not (
+    rows and done < settings.get("outer_steps", 0)
   )
 
 

@@ -125,13 +125,13 @@ class RunFolder:
     Raises:
       UserError: it cannot be written. The checkpoints are untouched.
     """
-    with self._writing():
+    with self.writing():
       self.metrics.append(**row)
       self.table.append(dict(row))
 
   def append_validation(self, row: Mapping[str, Any]) -> None:
     """Writes a row to `validation.jsonl`; raises as `append` does."""
-    with self._writing():
+    with self.writing():
       self.validation.append(**row)
 
   def save(
@@ -144,13 +144,14 @@ class RunFolder:
       state: as for `restore`.
       best: outer steps of an older checkpoint that is to be kept too.
     """
-    with self._writing():
+    with self.writing():
       self.metrics.sync()
       self.validation.sync()
     self.checkpoints.save(outer_step, state, best=best)
 
   @contextlib.contextmanager
-  def _writing(self) -> Iterator[None]:
+  def writing(self) -> Iterator[None]:
+    """Makes an OSError a UserError that names the remedy."""
     try:
       yield
     except OSError as error:
@@ -252,7 +253,10 @@ def read_config(path: pathlib.Path | str) -> config_lib.MetaTrainConfig:
   file = pathlib.Path(path) / CONFIG
   record = _read(file)
   if record.get("kind") != _KIND or not isinstance(record.get("config"), dict):
-    raise UserError(f"{file} is not the config.json of a run of flt_lopt")
+    raise UserError(
+      f"{file} is not the config.json of a run of flt_lopt; name another "
+      "--run_dir"
+    )
   known = {field.name for field in config_lib.options()}
   unknown = sorted(set(record["config"]) - known)
   if unknown or record.get("version") != _VERSION:

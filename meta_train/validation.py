@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import flt_lopt
+from meta_train import memory_maps
 from meta_train.unroll import Theta, Unroller
 from tasks.base import single_task_to_family
 from tasks.hosted import hosted_family
@@ -52,7 +53,7 @@ class Validation:
     self.names = tuple(task.name for task in tasks)
     tenth = math.ceil(num_steps / 10)
     self._programs = [
-      _program(_unroller(task, lopt, unravel, tenth)) for task in tasks
+      _Program(_unroller(task, lopt, unravel, tenth)) for task in tasks
     ]
 
   def losses(self, theta: Theta) -> Float[np.ndarray, "tasks"]:
@@ -62,7 +63,10 @@ class Validation:
       theta: flat meta-parameters.
     """
     found = [program(np.asarray(theta)) for program in self._programs]
-    return np.array([float(loss) for loss in found])
+    if memory_maps.is_crowded():
+      for program in self._programs:
+        program.drop()
+    return np.array(found)
 
 
 def _unroller(task, lopt, unravel, tenth: int) -> Unroller:
@@ -79,8 +83,23 @@ def _unroller(task, lopt, unravel, tenth: int) -> Unroller:
   )
 
 
-def _program(unroller: Unroller):
-  """Returns the function from theta to the log of the loss at the end."""
+class _Program:
+  """The function from theta to the log of the loss at the end; final."""
+
+  def __init__(self, unroller: Unroller):
+    self._each = _losses(unroller)
+    self._seeds = np.arange(NUM_SEEDS, dtype=np.int32)
+
+  def __call__(self, theta: Theta) -> float:
+    return float(np.mean(jax.device_get(self._each(theta, self._seeds))))
+
+  def drop(self) -> None:
+    """Frees the compiled program; the next call has it compiled again."""
+    self._each.clear_cache()
+
+
+def _losses(unroller: Unroller):
+  """Returns the compiled function of theta and seeds."""
   devices = jax.local_devices()
   size = max(n for n in range(1, len(devices) + 1) if NUM_SEEDS % n == 0)
   mesh = jax.make_mesh(
@@ -105,7 +124,7 @@ def _program(unroller: Unroller):
     _, losses = jax.lax.scan(unroll, run, jnp.arange(10, dtype=jnp.int32))
     return losses[-1]
 
-  each = jax.jit(
+  return jax.jit(
     jax.shard_map(
       jax.vmap(run, (None, 0)),
       mesh=mesh,
@@ -114,5 +133,3 @@ def _program(unroller: Unroller):
       check_vma=False,
     )
   )
-  seeds = np.arange(NUM_SEEDS, dtype=np.int32)
-  return lambda theta: np.mean(jax.device_get(each(theta, seeds)))

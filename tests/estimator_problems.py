@@ -20,6 +20,7 @@ from meta_train.unroll import Run, UnrollResult
 class Episode(NamedTuple):
   step: jax.Array
   length: jax.Array
+  supervision: tuple = ()
 
 
 class Problem:

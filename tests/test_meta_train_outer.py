@@ -42,7 +42,8 @@ class State(NamedTuple):
 def known(target, *, bad_from=None, bad_until=None, noise=0.0):
   """An estimator of the gradient of |theta - target|**2 / 2."""
 
-  def init(key):
+  def init(key, outer_step=0):
+    del outer_step
     return State(jnp.zeros([], jnp.int32), jax.random.normal(key))
 
   def estimate(theta, state, key, outer_step=0, batches=None, free=1.0):
@@ -237,9 +238,9 @@ def test_no_estimator_perturbs_what_is_frozen(name):
   estimator = make_estimator(name, problem, problem.num_theta, 0.1)
   seen = []
   advance = problem.advance
-  problem.advance = lambda theta, *rest: (
+  problem.advance = lambda theta, *rest, **options: (
     jax.debug.callback(lambda x: seen.append(np.asarray(x)), theta),
-    advance(theta, *rest),
+    advance(theta, *rest, **options),
   )[1]
   state = estimator.init(jax.random.key(0))
   _, estimate = estimator.estimate(
@@ -252,7 +253,7 @@ def test_no_estimator_perturbs_what_is_frozen(name):
     assert np.all(thetas == 1.0)
   else:
     assert np.all(thetas[:, 0] != 1.0)
-    assert estimate.gradient[0] != 0.0 and np.all(estimate.gradient[1:] == 0.0)
+  assert estimate.gradient[0] != 0.0 and np.all(estimate.gradient[1:] == 0.0)
 
 
 def test_the_outer_rate_warms_up_and_falls():

@@ -40,7 +40,7 @@ class Estimator(NamedTuple):
   """A gradient estimator of one task, as pure functions.
 
   Attributes:
-    init: key -> state, at staggered starts.
+    init: (key, outer step) -> state, at staggered starts.
     estimate: (theta, state, key, outer_step, batches, free) -> (state,
       `Estimate`); the outer step, 0 by default, is where schedules of the
       unroller stand; `batches` are those of `fed_steps` inner steps, or
@@ -54,7 +54,7 @@ class Estimator(NamedTuple):
       where the task doesn't draw its own; all copies share them.
   """
 
-  init: Callable[[PRNGKeyArray], Any]
+  init: Callable[..., Any]
   estimate: Callable[..., tuple[Any, Estimate]]
   copies: int
   steps: int
@@ -65,9 +65,11 @@ class NoState(NamedTuple):
   """State of an estimator whose every call is a whole episode."""
 
 
-def no_state(key: PRNGKeyArray) -> NoState:
+def no_state(
+  key: PRNGKeyArray, outer_step: Int[Array, ""] | int = 0
+) -> NoState:
   """Returns the empty state; `init` of such an estimator."""
-  del key
+  del key, outer_step
   return NoState()
 
 
@@ -105,12 +107,17 @@ def reset_where_done(
   return episode, runs, done
 
 
-def finite_or_zero(gradient: Float[Array, "theta"]) -> Float[Array, "theta"]:
+def finite_or_zero(
+  gradient: Float[Array, "theta"], free: Float[Array, "theta"] | float = 1.0
+) -> Float[Array, "theta"]:
   """Returns zeros for a backpropagated gradient whose norm isn't finite.
+
+  Where `free` is zero a meta-parameter is frozen, and its derivative left out.
 
   Once a run has diverged its loss is constant, and the zeros are exact; in
   the call in which it diverges, they leave out the steps before.
   """
+  gradient = jnp.where(free == 0.0, 0.0, gradient)
   square = jnp.sum(jnp.square(gradient))
   return jnp.where(jnp.isfinite(square), gradient, 0.0)
 

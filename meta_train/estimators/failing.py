@@ -113,7 +113,12 @@ class FailingStates:
     old: Episode
     old, old_run = jax.tree.map(lambda x: x[slot], (kept.episodes, kept.runs))
     rest = old.length - old.step
-    old = old._replace(length=rest, step=jnp.zeros_like(old.step))
+    old = old._replace(
+      length=rest,
+      step=jnp.zeros_like(old.step),
+      # What an expert adds is that of today.
+      supervision=episode.supervision,
+    )
     return jax.tree.map(
       lambda a, b: jnp.where(resumes, a, b), (old, old_run), (episode, run)
     )

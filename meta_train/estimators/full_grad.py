@@ -56,7 +56,6 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
   def estimate(
     theta, state: NoState, key, outer_step=0, batches=None, free=1.0
   ):
-    del free  # Nothing is perturbed.
     start_key, unroll_key = jax.random.split(key)
     episode, start = unroller.start(start_key, outer_step)
 
@@ -87,7 +86,9 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
     (_, (reported, diverged)), gradient = value_and_grad(theta)
-    return state, Estimate(finite_or_zero(gradient), reported, diverged * 1.0)
+    return state, Estimate(
+      finite_or_zero(gradient, free), reported, diverged * 1.0
+    )
 
   steps = mean_length(unroller)
   return Estimator(no_state, estimate, 1, steps, longest(unroller))

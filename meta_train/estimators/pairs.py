@@ -136,9 +136,9 @@ def online(
     perturb: which perturbation is used, and which is credited.
   """
 
-  def init(key):
+  def init(key, outer_step=0):
     start_key, stagger_key = jax.random.split(key)
-    episode, run = unroller.start(start_key)
+    episode, run = unroller.start(start_key, outer_step)
     episode = unroller.stagger(stagger_key, episode)
     memory = jnp.zeros((num_pairs, num_theta), jnp.float32)
     kept = failing.init(episode, run)

@@ -60,16 +60,15 @@ def truncated_grad(
   """
   del num_theta, sigma
 
-  def init(key):
+  def init(key, outer_step=0):
     start_key, stagger_key = jax.random.split(key)
-    episode, run = unroller.start(start_key)
+    episode, run = unroller.start(start_key, outer_step)
     episode = unroller.stagger(stagger_key, episode)
     return GradState(episode, run, failing.init(episode, run))
 
   def estimate(
     theta, state: GradState, key, outer_step=0, batches=None, free=1.0
   ):
-    del free  # Nothing is perturbed.
     unroll_key, reset_key = jax.random.split(key)
 
     def loss_of(theta):
@@ -97,7 +96,7 @@ def truncated_grad(
       begin=lambda *fresh: failing.begin(kept, *fresh),
     )
     estimate = Estimate(
-      finite_or_zero(gradient), result.reported, result.diverged * 1.0
+      finite_or_zero(gradient, free), result.reported, result.diverged * 1.0
     )
     return GradState(episode, run, kept), estimate
 
