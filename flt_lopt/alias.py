@@ -2,11 +2,13 @@
 
 import functools
 import os
+import reprlib
 
 import optax
 
 from flt_lopt import transform
 from flt_lopt import weights as weights_lib
+from flt_lopt.config import OptimizerConfig
 from flt_lopt.learned_optimizer import LearnedOptimizer
 
 #: The weights that `flt` uses unless told otherwise.
@@ -14,23 +16,25 @@ DEFAULT_WEIGHTS = "flt-quick"
 
 
 @functools.lru_cache(maxsize=8)
-def _load(path: str, changed):
-  del changed  # Only makes a file that was written anew a new entry.
-  return weights_lib.load(path)
+def _load(path_or_name, version):
+  del version  # Only makes another file, or one written anew, a new entry.
+  return weights_lib.load(path_or_name)
 
 
 def _get(weights):
   if isinstance(weights, tuple) and len(weights) == 2:
-    return weights
-  if not isinstance(weights, str | os.PathLike):
-    raise ValueError(
-      f"weights={weights!r} must be the name of shipped weights "
-      f"({', '.join(weights_lib.list_pretrained())}), a path, or a pair "
-      "(config, theta)."
-    )
-  path = os.fspath(weights)
-  changed = os.stat(path).st_mtime_ns if os.path.exists(path) else None
-  return _load(path, changed)
+    if isinstance(weights[0], OptimizerConfig):
+      return weights
+  elif isinstance(weights, str | os.PathLike):
+    path, version = os.path.expanduser(weights), None
+    if os.path.exists(path):
+      version = os.path.abspath(path), os.stat(path).st_mtime_ns
+    return _load(weights, version)
+  raise ValueError(
+    f"weights={reprlib.repr(weights)} must be the name of shipped weights "
+    f"({', '.join(weights_lib.list_pretrained())}), a path, or a pair "
+    "(config, theta) of an OptimizerConfig and its meta-parameters."
+  )
 
 
 def flt(

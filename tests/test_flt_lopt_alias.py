@@ -1,0 +1,70 @@
+"""`flt` takes weights in every form, and refuses what is none of them."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import flt_lopt
+from flt_lopt import alias
+
+CONFIG = flt_lopt.OptimizerConfig(
+  memory="discount", memory_floats=2, direction="off", controller="off"
+)
+
+
+def theta(rate):
+  """Returns meta-parameters with a learned step size."""
+  made = flt_lopt.LearnedOptimizer(CONFIG).init(jax.random.key(0))
+  return {**made, "step": {**made["step"], "log_rate": np.float32(rate)}}
+
+
+def rate_of(weights):
+  """Returns the learned step size that weights were saved with."""
+  _, found = alias._get(weights)
+  return float(found["step"]["log_rate"])
+
+
+@pytest.mark.parametrize(
+  "weights",
+  [("a", "b"), (CONFIG,), (CONFIG, {}, 3), None, 3, ["flt-quick"], {}, b"x"],
+)
+@pytest.mark.parametrize("make", [flt_lopt.flt, flt_lopt.scale_by_flt])
+def test_weights_that_are_none_are_refused(make, weights):
+  with pytest.raises(ValueError, match=r"must be the name of .*flt-quick"):
+    make(weights=weights)
+
+
+def test_a_pair_a_path_and_a_name_are_weights(tmp_path):
+  assert rate_of((CONFIG, theta(1.0))) == 1.0
+  path = tmp_path / "theta.safetensors"
+  flt_lopt.save(path, CONFIG, theta(2.0))
+  assert rate_of(path) == rate_of(str(path)) == 2.0
+  assert np.isfinite(rate_of("flt-quick"))
+  bare = path.rename(tmp_path / "theta")
+  assert rate_of(bare) == 2.0  # A path whatever its name.
+
+
+def test_a_path_is_read_again_where_it_means_another_file(
+  tmp_path, monkeypatch
+):
+  for number, name in enumerate(("first", "second")):
+    folder = tmp_path / name
+    folder.mkdir()
+    path = folder / "theta.safetensors"
+    flt_lopt.save(path, CONFIG, theta(float(number)))
+    monkeypatch.chdir(folder)
+    for relative in ("theta.safetensors", pathlib.Path("theta.safetensors")):
+      assert rate_of(relative) == number
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(flt_lopt.WeightsError, match="no weights file"):
+    rate_of("theta.safetensors")
+
+
+def test_a_file_that_was_written_anew_is_read_again(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  flt_lopt.save(tmp_path / "theta.safetensors", CONFIG, theta(1.0))
+  assert rate_of("~/theta.safetensors") == 1.0
+  flt_lopt.save(tmp_path / "theta.safetensors", CONFIG, theta(2.0))
+  assert rate_of("~/theta.safetensors") == 2.0
