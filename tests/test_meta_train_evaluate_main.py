@@ -225,6 +225,26 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   rows = [row for row in _rows(folder) if row["role"] == "envelope"]
   assert [len(row["curve"]) for row in rows] == [24]
 
+  # Measured on other data: told, unless it is computed. Its rows in the folder
+  # are those of an earlier evaluation, and don't hide that.
+  folder = tmp_path / "evaluation"
+  moved = [{**row, "first_loss": 1e3} for row in file.rows]
+  baseline_results.write(
+    results / "griewank.jsonl.gz", file._replace(rows=moved)
+  )
+  capsys.readouterr()
+  assert _run(folder, *flags, "--baselines=sgd") == 0
+  page = (folder / "report.html").read_text()
+  assert "runs of sgd started from other losses" in page
+  assert {row["optimizer"] for row in _rows(folder)} == {"decaying", "adam"}
+  for times in (1, 0):  # It stays.
+    assert _run(folder, *flags, "--baselines=sgd", "--compute_baselines") == 0
+    said = capsys.readouterr().err
+    assert said.count("griewank: sgd") == times and "decaying" not in said
+    page = (folder / "report.html").read_text()
+    assert "started from other losses" not in page
+  assert "sgd" in {row["optimizer"] for row in _rows(folder)}
+
 
 def test_sweeps_are_rows_of_their_own(tmp_path, capsys):
   flags = ["--tasks=softmax_wine", f"--optimizer={OURS}", "--baselines=none"]
