@@ -375,13 +375,25 @@ def sweeps_in(
       problems += [f"{name} {value}: {sentence}" for sentence in left_out]
     if name in TOLD:
       there = _with_untold(there)
-    problems += [
-      f"{name} {value}: {sentence}"
-      for value, one in there.items()
-      for sentence in _gaps(one, num_seeds, speed_ups=False)
-    ]
+    problems += _sweep_gaps(name, there, num_seeds)
     sweeps.append(Sweep(name, there))
   return sweeps, problems
+
+
+def _sweep_gaps(
+  name: str, settings: Mapping[str, Standings], num_seeds: int | None
+) -> list[str]:
+  """Says what settings lack, and once what all of them do."""
+  where: dict[str, list[str]] = {}
+  for value, found in settings.items():
+    for sentence in _gaps(found, num_seeds, speed_ups=False):
+      where.setdefault(sentence, []).append(value)
+  return [
+    f"{name}: {sentence}"
+    if len(values) == len(settings)
+    else f"{name} {', '.join(values)}: {sentence}"
+    for sentence, values in where.items()
+  ]
 
 
 def _with_untold(settings: Mapping[str, Standings]) -> dict[str, Standings]:

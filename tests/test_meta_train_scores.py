@@ -327,6 +327,13 @@ def test_adam_of_another_setting_does_not_stand_in_elsewhere():
   assert any("horizon x5: one: flt lacks 1 of 5" in each for each in problems)
 
 
+def test_what_all_settings_lack_is_told_once():
+  rows = suite_rows.candidate_rows("one", "flt", 2.0)
+  _, problems = _sweep("horizon", x1=rows, x5=rows, x25=rows)
+  (sentence,) = problems
+  assert sentence.startswith("horizon: there are no runs of adam")
+
+
 def test_settings_are_compared_on_the_tasks_that_all_of_them_have():
   def rows(*tasks):
     return [
