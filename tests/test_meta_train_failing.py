@@ -25,8 +25,8 @@ START, UNRAVEL = ravel_pytree(LOPT.init(jax.random.key(0)))
 class Fragile(Walk):
   """A walk in whose second unroll the copies of lower theta_0 fail."""
 
-  def advance(self, theta, episode, run, key, batches=None):
-    run, result = super().advance(theta, episode, run, key, batches)
+  def advance(self, theta, episode, run, key, batches=None, **options):
+    run, result = super().advance(theta, episode, run, key, batches, **options)
     failed = (episode.step == 1) & (theta[0] < THETA[0])
     return run, result._replace(failed=failed)
 
@@ -78,8 +78,8 @@ class Rest(Walk):
 class Early(Fragile):
   """As `Fragile`, but the copy that comes first fails, whatever its theta."""
 
-  def advance(self, theta, episode, run, key, batches=None):
-    run, result = super().advance(theta, episode, run, key, batches)
+  def advance(self, theta, episode, run, key, batches=None, **options):
+    run, result = super().advance(theta, episode, run, key, batches, **options)
     return run, result._replace(failed=episode.step == 1)
 
 

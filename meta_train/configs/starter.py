@@ -4,11 +4,18 @@
     python -m meta_train.evaluate \
       --weights=runs/all_small-seed0/theta.safetensors
 
-9,000 outer steps of 3,200 inner steps on 22 families of `all_small`: those
-whose steps are cheap on a CPU, and one recurrent network. Four families an
-outer step, weights and losses scaled at random, horizons up to 2,000 steps,
-some withheld and some wrong. The result is the running average of theta that
-was best on the suite's validation tasks.
+3,000 outer steps of 1,467 inner steps, by truncated backpropagation, on 22
+families of `all_small`: those whose steps are cheap on a CPU, and one recurrent
+network. Four families an outer step, which count alike; weights and losses
+scaled at random; horizons up to 2,000 steps, some withheld and some wrong. The
+result is the running average of theta that was best on the suite's validation
+tasks.
+
+Evolution strategies were the first choice: after 1,000 outer steps with twice
+as many inner steps each, PES had a validation score of -0.16 (-0.34 with
+families that count alike; -0.40 at this outer rate), by a score that counts
+losses down to 0.1. Their signal-to-noise ratio stayed at 0.00, that of
+backpropagation is about 1.
 """
 
 from meta_train.config import MetaTrainConfig
