@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import reprlib
 
 import optax
@@ -29,7 +30,9 @@ def _get(weights):
     path, version = os.path.expanduser(weights), None
     if os.path.exists(path):
       version = os.path.abspath(path), os.stat(path).st_mtime_ns
-    return _load(weights, version)
+    # Text may be a name; anything else is a path.
+    named = weights if isinstance(weights, str) else pathlib.Path(weights)
+    return _load(named, version)
   raise ValueError(
     f"weights={reprlib.repr(weights)} must be the name of shipped weights "
     f"({', '.join(weights_lib.list_pretrained())}), a path, or a pair "
