@@ -133,7 +133,10 @@ def _balance(mean: Share) -> Share:
   # Zero stays zero; what is not finite stays so too, and is told.
   usable = (square > 0) & np.isfinite(square)
   inverse = 1.0 / np.sqrt(np.where(usable, square, 1.0))
-  return mean._replace(
-    gradient=mean.gradient * inverse[:, None].astype(mean.gradient.dtype),
-    square=square * inverse**2,
+  inverse = inverse.astype(square.dtype)
+  return Share(
+    mean.gradient * inverse[:, None],
+    mean.square * inverse**2,
+    mean.loss,
+    mean.diverged,
   )

@@ -90,7 +90,7 @@ class _Program:
     self._each = _losses(unroller)
     self._seeds = np.arange(NUM_SEEDS, dtype=np.int32)
 
-  def __call__(self, theta: Theta) -> float:
+  def __call__(self, theta: Float[np.ndarray, "theta"]) -> float:
     return float(np.mean(jax.device_get(self._each(theta, self._seeds))))
 
   def drop(self) -> None:

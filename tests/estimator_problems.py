@@ -55,6 +55,7 @@ class Problem:
     self, theta, episode, run, key, batches=None, *, differentiated=False
   ):
     del differentiated
+
     def step(x, key):
       z = jax.random.normal(key, (self.num_theta,))
       x = self.move(x, theta, z)
