@@ -13,7 +13,7 @@ from flt_lopt.config import OptimizerConfig
 from flt_lopt.learned_optimizer import LearnedOptimizer
 
 #: The weights that `flt` uses unless told otherwise.
-DEFAULT_WEIGHTS = "flt-quick"
+DEFAULT_WEIGHTS = "flt-starter"
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ import contextlib
 import io
 
 import readme_blocks
+import readme_results
 
 from meta_train import config, loop
 
@@ -51,3 +52,7 @@ def test_two_commands_do_everything():
   for command in commands:
     assert "python3 -m venv" in command  # Each works on a fresh machine.
     assert "pip install" in command
+
+
+def test_the_results_are_those_of_the_rows():
+  assert readme_results.replaced(TEXT) == TEXT

@@ -1,0 +1,61 @@
+"""What is kept of an evaluation makes the same page, and tells no folders."""
+
+import json
+
+import pytest
+import suite_rows
+
+from meta_train import publish, suite_report
+from meta_train.rows import read_rows, write_json, write_rows
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+  folder = tmp_path / "evaluation"
+  made = [*suite_rows.candidate_rows("a", "flt", 2.0)]
+  write_rows(folder / "evaluation.jsonl", [*made, *suite_rows.adam_rows("a")])
+  about = {
+    "kind": "flt_lopt evaluation",
+    "num_steps": suite_rows.N,
+    "num_seeds": suite_rows.SEEDS,
+    "tasks": ["a"],
+    "problems": ["an old one"],
+    "settings": {"folder": str(folder)},
+    "environment": {"command": [str(folder)], "backend": "cpu"},
+  }
+  write_json(folder / "evaluation.json", about)
+  return folder
+
+
+def test_the_kept_rows_make_the_same_report(evaluated, tmp_path):
+  target = tmp_path / "kept"
+  assert publish.main([str(evaluated), str(target)]) == 0
+  assert not (target / "evaluation.jsonl").exists()
+  before, after = map(suite_report.headlines, (evaluated, target))
+  assert before == after and before
+  about = json.loads((target / "evaluation.json").read_text())
+  assert str(tmp_path) not in json.dumps(about)
+  assert "settings" not in about
+
+
+def test_shipped_rows_are_left_out(evaluated, tmp_path):
+  rows = read_rows(evaluated / "evaluation.jsonl").rows
+  shipped = {**rows[0], "optimizer": "x", "group": "shipped x on y"}
+  with (evaluated / "evaluation.jsonl").open("a") as file:
+    file.write(json.dumps(shipped) + "\n")
+  publish.publish(evaluated, tmp_path / "kept")
+  assert read_rows(tmp_path / "kept" / "evaluation.jsonl").rows == rows
+
+
+@pytest.mark.parametrize(
+  ("words", "says"),
+  [
+    ([], "name two folders"),
+    (["--fro"], "name two folders"),
+    (["{tmp}/none", "{tmp}/to"], "not the folder of a whole evaluation"),
+  ],
+)
+def test_mistakes_are_told(tmp_path, capsys, words, says):
+  words = [word.format(tmp=tmp_path) for word in words]
+  assert publish.main(words) == 2
+  assert says in capsys.readouterr().err
