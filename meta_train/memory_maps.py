@@ -7,10 +7,13 @@ family trained by backpropagation takes about 2,000, by evolution strategies
 800. So programs that are not needed for long are dropped when it gets
 crowded, and come back from the compilation cache.
 
-Main names: `share_used`, `is_crowded`, `advice`.
+Main names: `share_used`, `is_crowded`, `drop`, `advice`.
 """
 
+import gc
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 _MAPS = pathlib.Path("/proc/self/maps")
 _LIMIT = pathlib.Path("/proc/sys/vm/max_map_count")
@@ -33,6 +36,17 @@ def share_used() -> float:
 def is_crowded() -> bool:
   """Returns whether programs that can be had again should be dropped."""
   return share_used() > CROWDED
+
+
+def drop(programs: Iterable[Any]) -> None:
+  """Frees compiled programs; the next call has one compiled again.
+
+  Args:
+    programs: made by `jax.jit`.
+  """
+  for program in programs:
+    program.clear_cache()
+  gc.collect()  # What holds an executable may be in a cycle.
 
 
 def advice() -> str:

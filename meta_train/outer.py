@@ -31,7 +31,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from meta_train import between, shares
+from meta_train import between, memory_maps, shares
 from meta_train import phases as phases_lib
 from meta_train.errors import UserError
 from meta_train.estimators import Estimator
@@ -358,8 +358,7 @@ class OuterLoop:
       # `map` drops those that have not begun when one fails.
       found = pool.map(lambda f: f(*steps, self._numbers), self._start)
       states = tuple(found)
-    for program in self._start:
-      program.clear_cache()  # Not needed before the next phase, if ever.
+    memory_maps.drop(self._start)  # Until the next phase, if there is one.
     return states
 
   def _enter(self, state: OuterState, number: int) -> OuterState:

@@ -4,7 +4,7 @@ Exit codes are those of `meta_train.main`: 0 for success, 2 for whatever the
 user can mend, which is said in one line, and 128 plus the signal's number
 where the program was stopped.
 
-Main names: `run_program`.
+Main names: `run_program`, `run_on_folders`.
 """
 
 import os
@@ -57,6 +57,36 @@ def run_program(
     if arguments is None:
       os._exit(error.code)
     return error.code
+  return 0
+
+
+def run_on_folders(
+  name: str,
+  run: Callable[[Sequence[str]], None],
+  arguments: Sequence[str] | None,
+  *,
+  text: str,
+) -> int:
+  """Hands folders to the work and returns the exit code.
+
+  Args:
+    name: of the program.
+    run: does the work, given the command line's words.
+    arguments: without the program's name; None: those of this process.
+    text: for `--help`.
+  """
+  words = list(sys.argv[1:] if arguments is None else arguments)
+  if {"--help", "-h", "-help"} & set(words):
+    print(text)
+    return 0
+  try:
+    for word in words:
+      if word.startswith("-"):
+        raise UserError(f"unknown flag {word}; give folders alone, see --help")
+    run(words)
+  except UserError as error:
+    print(f"{name}: {error}", file=sys.stderr)
+    return 2
   return 0
 
 

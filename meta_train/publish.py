@@ -15,10 +15,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from meta_train.baseline_results import SHIPPED
+from meta_train.baseline_results import is_shipped
 from meta_train.errors import UserError
 from meta_train.evaluate import FILE_NAME
 from meta_train.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.program import run_on_folders
 from meta_train.rows import finite, read_json, read_rows, write_json
 
 _HELP = """\
@@ -48,11 +49,7 @@ def publish(source: str | os.PathLike, target: str | os.PathLike) -> None:
       f"{source} is not the folder of a whole evaluation "
       f"({' '.join([*problems, *rows.problems])}); name one that is"
     )
-  kept = [
-    row
-    for row in rows.rows
-    if not str(row.get("group", "")).startswith(f"{SHIPPED} ")
-  ]
+  kept = [row for row in rows.rows if not is_shipped(row)]
   text = "".join(
     json.dumps(finite(row), allow_nan=False, separators=(",", ":")) + "\n"
     for row in kept
@@ -85,18 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   Args:
     arguments: without the program's name; None: those of this process.
   """
-  words = list(sys.argv[1:] if arguments is None else arguments)
-  if {"--help", "-h", "-help"} & set(words):
-    print(_HELP)
-    return 0
-  try:
-    if len(words) != 2 or any(word.startswith("-") for word in words):
-      raise UserError("name two folders, FROM and TO; see --help")
-    publish(*words)
-  except UserError as error:
-    print(f"meta_train.publish: {error}", file=sys.stderr)
-    return 2
-  return 0
+  return run_on_folders("meta_train.publish", _run, arguments, text=_HELP)
+
+
+def _run(words: Sequence[str]) -> None:
+  if len(words) != 2:
+    raise UserError("name two folders, FROM and TO; see --help")
+  publish(*words)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ Main names: `main`.
 """
 
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from meta_train import report, suite_report
 from meta_train.errors import UserError
 from meta_train.evaluate import FILE_NAME
 from meta_train.evaluation_folder import ABOUT
+from meta_train.program import run_on_folders
 from meta_train.run_folder import CONFIG
 
 _HELP = """\
@@ -29,25 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
   Args:
     arguments: without the program's name; None: those of this process.
   """
-  words = list(sys.argv[1:] if arguments is None else arguments)
-  if {"--help", "-h", "-help"} & set(words):
-    print(_HELP)
-    return 0
-  try:
-    for page in _pages(words):
-      print(page)
-  except UserError as error:
-    print(f"meta_train.report: {error}", file=sys.stderr)
-    return 2
-  return 0
+  return run_on_folders("meta_train.report", _run, arguments, text=_HELP)
+
+
+def _run(words: Sequence[str]) -> None:
+  for page in _pages(words):
+    print(page)
 
 
 def _pages(words: Sequence[str]) -> list[pathlib.Path]:
   if not words:
     raise UserError("name a folder, such as runs/quick-seed0; see --help")
   for word in words:
-    if word.startswith("-"):
-      raise UserError(f"unknown flag {word}; give folders alone, see --help")
     _check(pathlib.Path(word))
   return [
     suite_report.write_report(word)

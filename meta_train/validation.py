@@ -53,7 +53,7 @@ class Validation:
     self.names = tuple(task.name for task in tasks)
     tenth = math.ceil(num_steps / 10)
     self._programs = [
-      _Program(_unroller(task, lopt, unravel, tenth)) for task in tasks
+      _program(_unroller(task, lopt, unravel, tenth)) for task in tasks
     ]
 
   def losses(self, theta: Theta) -> Float[np.ndarray, "tasks"]:
@@ -62,11 +62,14 @@ class Validation:
     Args:
       theta: flat meta-parameters.
     """
-    found = [program(np.asarray(theta)) for program in self._programs]
+    seeds = np.arange(NUM_SEEDS, dtype=np.int32)
+    found = [
+      np.mean(jax.device_get(program(np.asarray(theta), seeds)))
+      for program in self._programs
+    ]
     if memory_maps.is_crowded():
-      for program in self._programs:
-        program.drop()
-    return np.array(found)
+      memory_maps.drop(self._programs)
+    return np.array(found, np.float64)
 
 
 def _unroller(task, lopt, unravel, tenth: int) -> Unroller:
@@ -83,22 +86,7 @@ def _unroller(task, lopt, unravel, tenth: int) -> Unroller:
   )
 
 
-class _Program:
-  """The function from theta to the log of the loss at the end; final."""
-
-  def __init__(self, unroller: Unroller):
-    self._each = _losses(unroller)
-    self._seeds = np.arange(NUM_SEEDS, dtype=np.int32)
-
-  def __call__(self, theta: Float[np.ndarray, "theta"]) -> float:
-    return float(np.mean(jax.device_get(self._each(theta, self._seeds))))
-
-  def drop(self) -> None:
-    """Frees the compiled program; the next call has it compiled again."""
-    self._each.clear_cache()
-
-
-def _losses(unroller: Unroller):
+def _program(unroller: Unroller):
   """Returns the compiled function of theta and seeds."""
   devices = jax.local_devices()
   size = max(n for n in range(1, len(devices) + 1) if NUM_SEEDS % n == 0)

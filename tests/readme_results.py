@@ -24,10 +24,7 @@ def block() -> str:
     "| " + " | ".join(cells) + " |" for cells in (table.header, *table.rows)
   ]
   lines.insert(1, "|" + "---|" * len(table.header))
-  sentences = [
-    line[:1].upper() + line[1:] for line in suite_report.headlines(ROWS)
-  ]
-  return "\n".join([*sentences, "", *lines]) + "\n"
+  return "\n".join([*suite_report.headlines(ROWS), "", *lines]) + "\n"
 
 
 def replaced(text: str) -> str:

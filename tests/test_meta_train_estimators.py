@@ -192,9 +192,8 @@ def test_variance_grows_with_truncations_for_pes_only(unrolls):
 
   assert errors(square_norm("pes", unrolls), want(unrolls)) < 4
   assert errors(square_norm("es_single", unrolls), want(1)) < 4
-  if unrolls >= 2:
-    half = square_norm("nres", unrolls, noise_period=STEPS // 2)
-    assert errors(half, want(2)) < 4
+  half = square_norm("nres", unrolls, noise_period=STEPS // 2)
+  assert errors(half, want(2)) < 4
 
 
 def test_variance_falls_with_pairs():

@@ -14,7 +14,14 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from meta_train import csv_rows, flags, live_report, meter, training
+from meta_train import (
+  csv_rows,
+  flags,
+  live_report,
+  memory_maps,
+  meter,
+  training,
+)
 from meta_train.errors import UserError
 from meta_train.outer import StepMetrics
 from meta_train.validation import FLOOR, Validation
@@ -71,6 +78,16 @@ def test_validation_ranks_theta_and_repeats_itself(validation):
     losses.append(float(loss))
   expected = np.mean(np.log(np.array(losses[-10:]) + FLOOR))
   np.testing.assert_allclose(start, expected, rtol=1e-3)
+
+
+def test_programs_of_the_validation_go_when_it_is_crowded(
+  validation, monkeypatch
+):
+  expected = validation.losses(THETA)
+  monkeypatch.setattr(memory_maps, "is_crowded", lambda: True)
+  np.testing.assert_array_equal(validation.losses(THETA), expected)
+  assert [p._cache_size() for p in validation._programs] == [0]
+  np.testing.assert_array_equal(validation.losses(THETA), expected)
 
 
 def test_a_diverged_validation_counts_the_largest_loss(validation):

@@ -51,7 +51,7 @@ def test_shipped_rows_are_left_out(evaluated, tmp_path):
   ("words", "says"),
   [
     ([], "name two folders"),
-    (["--fro"], "name two folders"),
+    (["--fro"], "unknown flag --fro"),
     (["{tmp}/none", "{tmp}/to"], "not the folder of a whole evaluation"),
   ],
 )
