@@ -57,10 +57,11 @@ def flt(
     d = a . y + f(y, gradient, p, clock)
     u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
 
-  where the step size eta, the exponents, and per tensor the log step size c
-  and the weight decay w are learned, and s is a warm-up and cosine decay over
-  `num_steps`. Before meta-training a . y is the first reading, f = c = w =
-  gamma = 0 and rho = 1, which is AdamW.
+  where the step size eta and the exponents, of matrices and of all others, and
+  per tensor the log step size c and the weight decay w are learned, and s is a
+  warm-up and cosine decay over `num_steps`. Before meta-training a . y is the
+  first reading, f = c = w = gamma = 0 and rho = 1, which is AdamW. In other
+  geometries steps of matrices have other sizes; see `flt_lopt.geometry`.
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or

@@ -15,10 +15,10 @@ from flt_lopt.attention import registry
 
 #: Version of the inputs that the networks see. Weights are void when it
 #: changes, and `load` refuses those of another version.
-FEATURE_SET = 2
+FEATURE_SET = 3
 
 DIRECTIONS = ("direction", "direction_magnitude", "off")
-GEOMETRIES = ("elementwise", "orthogonal")
+GEOMETRIES = ("elementwise", "normalized", "orthogonal")
 #: Of any network: no weights file may ask for more.
 MAX_WIDTH = 256
 #: Of `extra_poles`.
@@ -49,8 +49,9 @@ class OptimizerConfig:
       too; or `"off"`, no network, and only the scalars of AdamW are learned.
     hidden_units: width of that network, which runs once per parameter and
       step.
-    geometry: `"elementwise"`, or `"orthogonal"`: matrices, stacked matrices
-      and convolution kernels move along an orthogonalised direction.
+    geometry: `"elementwise"`; `"normalized"`: steps of matrices, stacked
+      matrices and convolution kernels have an RMS of 1 / sqrt(fan-in); or
+      `"orthogonal"`: and their direction is orthogonalised.
     controller: name of the positional encoding of the per-tensor attention
       controller, any of `flt_lopt.attention` that has the form "recurrent";
       `"lstm"`; or `"off"` for no controller (only learned scalars remain).

@@ -1,16 +1,25 @@
-"""Orthogonal steps: the direction of a matrix with its singular values even.
+"""Steps along matrices whose size does not follow the gradient's.
 
-Of a matrix D = U S V^T the step goes along U V^T, by five Newton-Schulz
-iterations (optax's), times sqrt(max(1, columns / rows)), as in Muon. A tensor
-of three axes is a stack of matrices, one of four or more a convolution
+A tensor of three axes is a stack of matrices, one of four or more a convolution
 kernel, whose last axis is the output and all others the input. Vectors and
 scalars stay as they are.
 
-Reference: Jordan et al., "Muon: An optimizer for hidden layers in neural
-networks" (2024).
+Normalised: a matrix D moves along D / (RMS(D) sqrt(fan-in)), so that its step
+changes what it gives by the same share whatever its shape.
 
-Main names: `is_matrix`, `orthogonalize`, `muon_dimensions`.
+Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
+Newton-Schulz iterations (optax's), times sqrt(max(1, columns / rows)), as in
+Muon. Its RMS is that of the normalised step, 1 / sqrt(fan-in): in one the
+Frobenius norm of the step is fixed, in the other its spectral norm.
+
+References: Jordan et al., "Muon: An optimizer for hidden layers in neural
+networks" (2024); Bernstein and Newhouse, "Old optimizer, new norm: an
+anthology" (2024).
+
+Main names: `is_matrix`, `orthogonalize`, `muon_dimensions`, `normalization`.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import optax
@@ -24,6 +33,28 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def is_matrix(shape: tuple[int, ...]) -> bool:
   """Returns whether a tensor's step is orthogonalised."""
   return len(shape) >= 2 and int(np.prod(shape)) > 0
+
+
+def fan_in(shape: tuple[int, ...]) -> int:
+  """Returns the number of rows of a matrix, or of each in a stack."""
+  return shape[1] if len(shape) == 3 else int(np.prod(shape[:-1]))
+
+
+def normalization(
+  shapes: Sequence[tuple[int, ...]],
+) -> tuple[Float[np.ndarray, "tensors"], Float[np.ndarray, "tensors"]]:
+  """Returns how long normalised steps are, tensor by tensor.
+
+  Args:
+    shapes: of the tensors.
+
+  Returns:
+    (s, rho): a step is exp(s) RMS(d)^rho d / RMS(d).
+  """
+  matrix = np.asarray([is_matrix(shape) for shape in shapes], bool)
+  inputs = [max(fan_in(shape), 1) if shape else 1 for shape in shapes]
+  size = -0.5 * np.log(np.asarray(inputs, np.float64))
+  return np.where(matrix, size, 0.0), np.where(matrix, 0.0, 1.0)
 
 
 def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:

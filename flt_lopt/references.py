@@ -4,6 +4,7 @@
     a decaying pole     its reading           AdamW with that beta
     none, flt           the gradient          AdamW with b1 = 0
     nesterov            the reading ahead     NAdamW
+    normalized          on matrices           Adam's direction, its RMS fixed
     orthogonal          on matrices           Muon, AdamW for the rest
     factored            v from its factors    AdamW, v replaced on matrices
 
@@ -54,19 +55,28 @@ def reference(
       ),
     )
   if config.second_moment == "factored":
-    return optax.chain(
-      scale_by_factored_adam(b1, B2, config.epsilon),
-      optax.add_decayed_weights(weight_decay),
-      optax.scale_by_learning_rate(rate),
-    )
-  return optax.adamw(
-    rate,
-    b1=b1,
-    b2=B2,
-    eps=config.epsilon,
-    weight_decay=weight_decay,
-    nesterov=config.nesterov,
+    adam = scale_by_factored_adam(b1, B2, config.epsilon)
+  else:
+    adam = optax.scale_by_adam(b1, B2, config.epsilon, nesterov=config.nesterov)
+  normalize = optax.stateless(lambda updates, _: _normalize(updates))
+  return optax.chain(
+    adam,
+    normalize if config.geometry == "normalized" else optax.identity(),
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_learning_rate(rate),
   )
+
+
+def _normalize(updates):
+  """Gives the updates of matrices an RMS of 1 / sqrt(fan-in); 0 stays 0."""
+
+  def one(x):
+    if not geometry.is_matrix(x.shape):
+      return x
+    square = geometry.fan_in(x.shape) * jnp.mean(x * x)
+    return x / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+
+  return jax.tree.map(one, updates)
 
 
 def reference_schedule(num_steps: int | None) -> optax.Schedule:

@@ -45,9 +45,18 @@ VARIANTS: Mapping[str, Variant] = {
     "a magnitude per parameter beside the direction",
     {"direction": "direction_magnitude"},
   ),
+  "normalized": Variant(
+    "steps along matrices of a size that follows their shape",
+    {"geometry": "normalized", "init_learning_rate": 0.01},
+  ),
   "orthogonal": Variant(
     "orthogonalised steps for matrices, as in Muon",
-    {"geometry": "orthogonal", "first_beta": 0.95, "nesterov": True},
+    {
+      "geometry": "orthogonal",
+      "first_beta": 0.95,
+      "nesterov": True,
+      "init_learning_rate": 0.01,
+    },
   ),
   "no_controller": Variant("no controller", {"controller": "off"}),
   "controller_none": Variant(

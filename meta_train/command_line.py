@@ -112,7 +112,7 @@ def flag_entries(program: Program, config: Any) -> list[str]:
     if field.metadata["group"]:
       lines += ["", f"{field.metadata['group']}:"]
     default = _shown(getattr(config, field.name), field.metadata["unit"])
-    lines += entry(field.name, f"{field.metadata['text']} ({default})")
+    lines += entry(f"--{field.name}", f"{field.metadata['text']} ({default})")
   return lines
 
 
@@ -120,14 +120,14 @@ def action_entries(program: Program) -> list[str]:
   """Returns the lines of `--help` on all other flags."""
   lines = ["", "Other:"]
   for name, text in program.texts.items():
-    lines += entry(name, f"{text} (default: empty)")
+    lines += entry(f"--{name}", f"{text} (default: empty)")
   for name, text in program.actions.items():
-    lines += entry(name, f"{text} (default: false)")
+    lines += entry(f"--{name}", f"{text} (default: false)")
   return lines
 
 
-def entry(name: str, text: str) -> list[str]:
-  """Returns the lines of `--help` on one flag."""
+def entry(head: str, text: str) -> list[str]:
+  """Returns the lines of `--help` on one flag, such as `--seed`."""
   indent = " " * 28
   wrapped = textwrap.wrap(
     text,
@@ -136,7 +136,7 @@ def entry(name: str, text: str) -> list[str]:
     subsequent_indent=indent,
     break_on_hyphens=False,
   )
-  head = f"  --{name}"
+  head = f"  {head}"
   if len(head) < len(indent):
     return [head.ljust(len(indent)) + wrapped[0].lstrip(), *wrapped[1:]]
   return [head, *wrapped]

@@ -12,7 +12,7 @@ import dataclasses
 import os
 from typing import Any
 
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError, check_choice
 from meta_train.options import check_bounds, option
 
 RESULTS = ("average", "best")
@@ -132,10 +132,11 @@ class MetaTrainConfig:
   objective: str = option(
     "log",
     "meta-loss of an inner run: mean (of the normalised training losses), last "
-    "(the final one), log_time (a mean in which each octave of time weighs the "
-    "same), validation (the mean loss on a held-out batch after each unroll); "
-    "log, log_last, log_log_time, log_validation: the same of the logarithm of "
-    "the loss plus --log_floor, which weighs small losses more",
+    "(the final one), tail (the last tenth of them), log_time (a mean in which "
+    "each octave of time weighs the same), validation (the mean loss on a "
+    "held-out batch after each unroll); log, log_last, log_tail, log_log_time, "
+    "log_validation: the same of the logarithm of the loss plus --log_floor, "
+    "which weighs small losses more",
   )
   log_floor: float = option(
     0.1,
@@ -237,6 +238,12 @@ class MetaTrainConfig:
   )
   outer_gradient_clip: float = option(
     1.0, "largest global norm of the meta-gradient", above=0
+  )
+  task_gradient_clip: float = option(
+    0.0,
+    "largest norm of the estimate of a single task, before they are averaged, "
+    "for chaotic inner runs; 0: there is none",
+    low=0.0,
   )
   phases: str = option(
     "",
@@ -411,11 +418,7 @@ class MetaTrainConfig:
         f"--outer_decay={self.outer_decay} must be later than "
         f"--outer_warmup={self.outer_warmup}; raise the one or lower the other"
       )
-    if self.result not in RESULTS:
-      raise UserError(
-        f"--result={self.result} is unknown{closest(self.result, RESULTS)} "
-        f"(there are: {', '.join(RESULTS)})"
-      )
+    check_choice("result", self.result, RESULTS)
     if self.result == "best" and not self.validate_every:
       raise UserError(
         "--result=best needs validation; give --validate_every, such as 100"

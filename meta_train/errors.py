@@ -5,7 +5,7 @@ Whatever a user can cause and mend (a flag, a file, a folder) is raised as a
 command line prints that line and ends with exit code 2; any other exception is
 ours and keeps its traceback.
 
-Main names: `UserError`, `closest`.
+Main names: `UserError`, `check_choice`, `closest`.
 """
 
 import difflib
@@ -14,6 +14,25 @@ from collections.abc import Iterable
 
 class UserError(Exception):
   """A mistake the user can mend; its text is one line that says how."""
+
+
+def check_choice(flag: str, value: str, known: Iterable[str]) -> None:
+  """Refuses a flag's value that is none of the known names.
+
+  Args:
+    flag: without its dashes.
+    value: its value.
+    known: what it may be.
+
+  Raises:
+    UserError: it is something else.
+  """
+  known = list(known)
+  if value not in known:
+    raise UserError(
+      f"--{flag}={value} is unknown{closest(value, known)} (there are: "
+      f"{', '.join(known)})"
+    )
 
 
 def closest(name: str, names: Iterable[str]) -> str:

@@ -183,7 +183,7 @@ def _set_up(config: EvaluateConfig) -> None:
 
 
 def _plan(config: EvaluateConfig) -> Any:
-  from meta_train import baselines, evaluation_plan, sweeps, task_choice
+  from meta_train import baselines, evaluation_plan, problems, sweeps
   from meta_train.candidates import user_candidate, weights_candidate
 
   candidates: list[Any] = []
@@ -206,7 +206,7 @@ def _plan(config: EvaluateConfig) -> Any:
     for setting in sweeps.make_sweep(name)
   ]
   return evaluation_plan.Plan(
-    tasks=task_choice.choose(
+    tasks=problems.choose_tasks(
       config.task_suite, names=config.tasks, data_dir=config.data_dir
     ),
     candidates=candidates,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from meta_train import command_line, configs
 from meta_train import config as config_lib
+from meta_train.programs import PROGRAMS
 
 PROGRAM = command_line.Program(
   name="python -m meta_train",
@@ -67,6 +68,13 @@ def help_text(config: config_lib.MetaTrainConfig) -> str:
     "The same command again continues a run that was stopped.",
     *command_line.flag_entries(PROGRAM, config),
     *command_line.action_entries(PROGRAM),
+    "",
+    f"Other programs ({PROGRAM.name} NAME --help):",
+    *(
+      line
+      for name, other in PROGRAMS.items()
+      for line in command_line.entry(name, other.summary)
+    ),
   ]
   return "\n".join(lines)
 

@@ -34,6 +34,7 @@ from meta_train import (
 from meta_train.config import MetaTrainConfig, options
 from meta_train.errors import UserError
 from meta_train.live_report import LiveReport
+from meta_train.problems import Problems, load_problems
 from meta_train.processes import Group
 from meta_train.progress import Progress
 from meta_train.run_folder import WEIGHTS
@@ -55,7 +56,7 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
   """
   group = group or Group()
   group.agree(_common(config))
-  problems = training.load_problems(config)
+  problems = load_problems(config)
   if config.validate_every and not problems.validation:
     raise UserError(
       f"--validate_every={config.validate_every}, but there are no validation "
@@ -88,7 +89,7 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
 def train(
   parts: training.Parts,
   config: MetaTrainConfig,
-  problems: training.Problems,
+  problems: Problems,
   folder: run_folder.RunFolder | None,
 ) -> Saved:
   """Takes outer steps until `config.outer_steps`, from the last checkpoint.

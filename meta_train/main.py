@@ -1,5 +1,6 @@
 """The program behind `python -m meta_train`, from flags to exit code.
 
+A first word that names another program, such as `evaluate`, starts that one.
 Exit codes: 0 for success, 2 for whatever the user can mend (one line on
 standard error says how), 130 when interrupted from the keyboard, 143 when
 terminated. Imports are inside the functions: `--help` needs no jax, and
@@ -9,12 +10,14 @@ Main names: `main`.
 """
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Sequence
 
 from meta_train import guard, signals
 from meta_train.config import MetaTrainConfig
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError, check_choice, closest
+from meta_train.programs import PROGRAMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,10 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
   Args:
     arguments: without the program's name; None: those of this process.
   """
+  words = list(sys.argv[1:] if arguments is None else arguments)
+  if words and words[0] in PROGRAMS:
+    module = importlib.import_module(PROGRAMS[words[0]].module)
+    if arguments is not None:
+      return module.main(words[1:])
+    sys.argv[1:] = words[1:]
+    return module.main()
   try:
     with signals.terminable():
       guard.check_packages()
-      _dispatch(sys.argv[1:] if arguments is None else arguments)
+      _dispatch(words)
   except UserError as error:
     print(f"meta_train: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
@@ -39,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: Sequence[str]) -> None:
   from meta_train import flags
 
+  if arguments and not arguments[0].startswith("-"):
+    raise UserError(
+      f"{arguments[0]!r} is no program{closest(arguments[0], PROGRAMS)} (there "
+      f"are: {', '.join(PROGRAMS)}); settings are written as --name=value"
+    )
   command = flags.parse(arguments)
   actions = {
     "run": _run,
@@ -66,12 +81,7 @@ def _run(config: MetaTrainConfig) -> None:
 def _check_suite(config: MetaTrainConfig) -> None:
   import tasks
 
-  known = tasks.list_suites()
-  if config.task_suite not in known:
-    raise UserError(
-      f"--task_suite={config.task_suite} is unknown"
-      f"{closest(config.task_suite, known)} (there are: {', '.join(known)})"
-    )
+  check_choice("task_suite", config.task_suite, tasks.list_suites())
 
 
 def _list_suites(config: MetaTrainConfig) -> None:

@@ -148,7 +148,7 @@ def _done(path: pathlib.Path, protocol: dict[str, Any]):
 
 
 def _run(config: MakeBaselinesConfig) -> None:
-  from meta_train import environment, machine, task_choice
+  from meta_train import environment, machine, problems
 
   machine.set_up(
     config_lib.MetaTrainConfig(
@@ -160,7 +160,7 @@ def _run(config: MakeBaselinesConfig) -> None:
   kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
   kept += ["versions", "git_revision"]
   make(
-    task_choice.choose(
+    problems.choose_tasks(
       config.task_suite, names=config.tasks, data_dir=config.data_dir
     ),
     choose_baselines(config.baselines),

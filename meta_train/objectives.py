@@ -15,14 +15,18 @@ perturbations of earlier ones as always.
 | `mean` | l | 1 |
 | `log` | log(l + c) | 1 |
 | `last`, `log_last` | l, log(l + c) | T at the last step, else 0 |
+| `tail`, `log_tail` | l, log(l + c) | 10 in the last tenth, else 0 |
 | `log_time`, `log_log_time` | l, log(l + c) | T log((t+2)/(t+1)) / log(T+1) |
 | `validation`, `log_validation` | l, log(l + c) | see below |
 
 `log_time` gives each octave of time the same weight. With `last`, all but
 one of an episode's unrolls report zero, and their estimates are zero too:
 the gradient is that of the final loss, with the variance that comes with
-learning from one step in many. An episode that was cut short, as the first
-ones are, ends where it was cut.
+learning from one step in many; `tail` takes some of it away. An episode that
+was cut short, as the first ones are, ends where it was cut. With truncated
+backpropagation the other objectives reward what helps within an unroll, such
+as small steps where the gradient is noisy; under these two, an unroll that
+doesn't reach the end teaches nothing rather than that.
 
 `validation` counts, after each unroll, the loss on one batch of the task's
 validation split; its mean over the unrolls is L. Tasks without held-out data
@@ -82,6 +86,12 @@ def _at_the_end(steps, length):
   return jnp.where(steps == length - 1, length, 0).astype(jnp.float32)
 
 
+def _in_the_last_tenth(steps, length):
+  counted = jnp.maximum(length // 10, 1)
+  inside = steps >= length - counted
+  return jnp.where(inside, length / counted, 0.0).astype(jnp.float32)
+
+
 def _by_log_time(steps, length):
   steps = steps.astype(jnp.float32)
   octaves = jnp.log1p(length.astype(jnp.float32))
@@ -93,6 +103,8 @@ OBJECTIVES = {
   "log": Objective(logged=True),
   "last": Objective(weight=_at_the_end),
   "log_last": Objective(logged=True, weight=_at_the_end),
+  "tail": Objective(weight=_in_the_last_tenth),
+  "log_tail": Objective(logged=True, weight=_in_the_last_tenth),
   "log_time": Objective(weight=_by_log_time),
   "log_log_time": Objective(logged=True, weight=_by_log_time),
   "validation": Objective(held_out=True),

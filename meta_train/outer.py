@@ -79,6 +79,8 @@ class StepMetrics(NamedTuple):
     grad_variance: of that estimate, from the spread of its tasks; see
       `meta_train.shares`.
     grad_snr: its signal-to-noise ratio; 0 on average for pure noise.
+    grad_limited: share of the tasks' estimates whose norm was limited, or that
+      were dropped since they were not finite.
     skipped: whether the step changed nothing, since the estimate was not
       finite.
     families: the numbers of the visited families.
@@ -91,6 +93,7 @@ class StepMetrics(NamedTuple):
   grad_norm: float
   grad_variance: float
   grad_snr: float
+  grad_limited: float
   skipped: bool
   families: tuple[int, ...]
   family_losses: tuple[float, ...]
@@ -111,6 +114,7 @@ class OuterLoop:
     group: the processes of the run; None: only this one.
     visits: which families each outer step visits; None: all.
     balanced: whether families count alike, see `meta_train.shares`.
+    limit: largest norm of the estimate of one task, likewise; 0: none.
     phases: which meta-parameters learn when; None: all, always.
     feed: batches of this process's tasks, for hosted families; None: there
       are no such families.
@@ -132,6 +136,7 @@ class OuterLoop:
     group: Group | None = None,
     visits: Visits | None = None,
     balanced: bool = False,
+    limit: float = 0.0,
     phases: tuple[Phase, ...] | None = None,
     feed: Feed | None = None,
   ):
@@ -143,6 +148,7 @@ class OuterLoop:
     self.group = group or Group()
     self.num_devices = len(devices)
     self._balanced = balanced
+    self._limit = limit
     self._visits = visits or Visits(len(estimators))
     self._feed = feed or Feed((), (), num_tasks=num_tasks)
     self._mesh = jax.make_mesh(
@@ -310,6 +316,7 @@ class OuterLoop:
       grad_norm=float(np.linalg.norm(joined.gradient)),
       grad_variance=joined.variance,
       grad_snr=joined.snr,
+      grad_limited=joined.limited,
       skipped=skipped,
       families=visited,
       family_losses=joined.losses,
@@ -393,7 +400,7 @@ class OuterLoop:
     tasks, estimates = jax.vmap(estimate, (None, 0, 0, None, 0, None))(
       theta, tasks, keys, outer_step, batches, free
     )
-    return tasks, shares.share([estimates])
+    return tasks, shares.share([estimates], self._limit)
 
   def _apply_gradient(self, state: OuterState, gradient, free) -> OuterState:
     updates, optimizer = self._optimizer.update(

@@ -18,7 +18,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from meta_train.errors import UserError, closest
+from meta_train import groups
+from meta_train.errors import UserError
 
 
 class Phase(NamedTuple):
@@ -40,23 +41,18 @@ def parse(text: str, theta: Mapping[str, Any]) -> tuple[Phase, ...]:
     text: phases separated by commas; each is groups joined by "+", and all
       but the last say after a colon how many outer steps they take; empty:
       one phase of all groups.
-    theta: meta-parameters; the groups are its keys.
+    theta: meta-parameters; see `meta_train.groups` for their groups.
 
   Raises:
     UserError: a group is unknown, or the lengths are not as stated.
   """
-  groups = tuple(sorted(theta))
   phases, start = [], 0
-  parts = (text or "+".join(groups)).split(",")
+  parts = (text or "+".join(theta)).split(",")
   for number, part in enumerate(parts):
     names, _, length = part.partition(":")
     chosen = [name.strip() for name in names.split("+")]
     for name in chosen:
-      if name not in groups:
-        raise UserError(
-          f"--phases={text} names {name!r}, which theta does not have"
-          f"{closest(name, groups)} (there are: {', '.join(groups)})"
-        )
+      groups.check("phases", text, name, theta)
     phases.append(Phase(start, _free(theta, chosen)))
     last = number == len(parts) - 1
     if last and not length:
@@ -76,8 +72,13 @@ def at(phases: tuple[Phase, ...], outer_step: int) -> int:
 
 
 def _free(theta: Mapping[str, Any], chosen: list[str]):
-  masks = {
-    name: jax.tree.map(lambda x, on=name in chosen: np.full(x.shape, on), part)
-    for name, part in theta.items()
-  }
-  return ravel_pytree(jax.tree.map(np.float32, masks))[0]
+  leaves, structure = jax.tree.flatten(theta)
+  masks = [
+    np.full(
+      np.shape(leaf),
+      any(groups.contains(name, path) for name in chosen),
+      np.float32,
+    )
+    for path, leaf in zip(groups.paths(theta), leaves, strict=True)
+  ]
+  return ravel_pytree(jax.tree.unflatten(structure, masks))[0]

@@ -1,13 +1,13 @@
-"""Pictures of a run: meta-loss, learning curves, kernels, final losses.
+"""Pictures of a run's result: learning curves, final losses, kernels.
 
 Idea: each picture is made from what the run folder holds, and its title says
 what is to be seen. Colours go with line styles, so that none is needed alone;
 `plot_style` holds the looks.
 
-Names: `meta_loss`, `learning_curves`, `final_losses`, `kernels`.
+Names: `learning_curves`, `final_losses`, `kernels`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,67 +18,8 @@ from meta_train.plot_style import (
   figure_and_axes,
   log_if_positive,
   set_title,
-  thousands,
 )
-from meta_train.rows import Row
 from meta_train.summary import Runs, TaskResults, compare_runs
-
-
-def smooth(values: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-  """Averages each point with its neighbours, a tenth of all at most.
-
-  Args:
-    values: a noisy curve without gaps.
-
-  Returns:
-    The curve of centred means; windows shrink towards the ends.
-  """
-  index = np.arange(len(values))
-  # A window that shrinks evenly does not pull the ends of a trend inwards.
-  to_the_end = np.minimum(index, len(values) - 1 - index)
-  reach = np.minimum(to_the_end, min(len(values) // 20, 25))
-  total = np.concatenate([[0.0], np.cumsum(values)])
-  return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
-
-
-def meta_loss(rows: Sequence[Row]) -> Draw:
-  """Draws the meta-loss over outer steps, raw and smoothed.
-
-  Args:
-    rows: rows with `outer_step` and `meta_loss`; null losses are left out.
-
-  Returns:
-    A function from a theme to the figure.
-  """
-  kept = [row for row in rows if row.get("meta_loss") is not None]
-  steps = np.asarray([row["outer_step"] for row in kept], float)
-  values = np.asarray([row["meta_loss"] for row in kept], float)
-  mean = smooth(values)
-
-  def draw(theme):
-    figure, axes = figure_and_axes()
-    axis = axes[0, 0]
-    axis.plot(
-      steps,
-      values,
-      color=theme["others"],
-      linewidth=1,
-      label="each logged step",
-    )
-    axis.plot(steps, mean, color=theme["learned"], label="running mean")
-    axis.set_xlabel("outer step")
-    axis.set_ylabel("meta-loss")
-    axis.xaxis.set_major_formatter(thousands())
-    axis.legend(loc="upper right")
-    verb = "fell" if mean[-1] < mean[0] else "did not fall:"
-    set_title(
-      figure,
-      f"Meta-loss {verb} from {mean[0]:.3g} to {mean[-1]:.3g} "
-      f"in {steps[-1]:,.0f} outer steps",
-    )
-    return figure
-
-  return draw
 
 
 def _quantile(curves, q):

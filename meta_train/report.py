@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meta_train import plots
+from meta_train import plots, training_plots
 from meta_train import report_html as html
 from meta_train.comparison import Comparison
 from meta_train.report_files import (
@@ -98,14 +98,7 @@ def _pictures(run: RunFiles) -> Iterable[Picture]:
         "is one seed.",
         f"Final losses of each seed on {result.task}",
       )
-  if any(row["meta_loss"] is not None for row in run.metrics):
-    yield Picture(
-      "meta_loss",
-      plots.meta_loss(run.metrics),
-      "What meta-training minimises: the inner training loss, normalised and "
-      "averaged over the tasks and steps of each unroll.",
-      "Meta-loss over outer steps",
-    )
+  yield from _training_pictures(run)
   if run.kernels:
     yield Picture(
       "kernels",
@@ -115,6 +108,49 @@ def _pictures(run: RunFiles) -> Iterable[Picture]:
       "age. In brackets: the area between the two curves over the area under "
       "the first.",
       "Learned kernels over the age of a gradient or token",
+    )
+
+
+def _training_pictures(run: RunFiles) -> Iterable[Picture]:
+  """Yields the pictures of how meta-training went."""
+
+  def has(rows: list[Row], *names: str) -> bool:
+    return any(len(training_plots.column(rows, name)[0]) for name in names)
+
+  if has(run.metrics, "meta_loss"):
+    yield Picture(
+      "meta_loss",
+      training_plots.meta_loss(run.metrics),
+      "What meta-training minimises: the inner training loss, normalised and "
+      "averaged over the tasks and steps of each unroll.",
+      "Meta-loss over outer steps",
+    )
+  if has(run.validation, training_plots.SCORE):
+    yield Picture(
+      "validation",
+      training_plots.validation(run.validation),
+      "How the running average of theta does on tasks that meta-training does "
+      "not see: the log of the loss at their end, less that of the untrained "
+      "optimizer.",
+      "Validation scores over outer steps",
+    )
+  if has(run.metrics, *training_plots.GRADIENT):
+    yield Picture(
+      "gradient",
+      training_plots.gradient(run.metrics),
+      "The norm of the meta-gradient before it is clipped, and how much of it "
+      "is signal, from the spread of the tasks in an outer step: 0 is pure "
+      "noise.",
+      "Norm and signal-to-noise ratio of the meta-gradient over outer steps",
+    )
+  if run.metrics and any(
+    name.startswith(training_plots.TIME_CONSTANT) for name in run.metrics[-1]
+  ):
+    yield Picture(
+      "time_constants",
+      training_plots.time_constants(run.metrics),
+      "How long each mode of the memory remembers a gradient.",
+      "Time constants of the memory over outer steps",
     )
 
 
@@ -238,7 +274,50 @@ def _training_section(metrics: list[Row]) -> list[html.Html]:
     for title, (value, form) in found.items()
     if _is_number(value)
   }
-  return [html.element("h2", "Meta-training"), html.facts(values)]
+  return [
+    html.element("h2", "Meta-training"),
+    html.facts(values),
+    *_family_table(metrics),
+  ]
+
+
+def _family_table(metrics: list[Row]) -> list[html.Html]:
+  """Returns a table of the first and the last tenth of each family's rows."""
+  prefix = "meta_loss/"
+  names = [
+    name.removeprefix(prefix) for name in metrics[-1] if name.startswith(prefix)
+  ]
+  if len(names) < 2:
+    return []
+
+  def mean(name: str, part: slice) -> str:
+    values = training_plots.column(metrics, name)[1][part]
+    return f"{values.mean():.4g}" if len(values) else "not visited"
+
+  tenth = -(-len(metrics) // 10)
+  first, last = slice(tenth), slice(-tenth, None)
+  rows = [
+    [
+      name,
+      mean(prefix + name, first),
+      mean(prefix + name, last),
+      mean(f"diverged/{name}", last),
+    ]
+    for name in names
+  ]
+  header = ["Family", "Meta-loss at first", "At the end", "Diverged"]
+  return [
+    html.element(
+      "details",
+      html.element("summary", "Family by family"),
+      html.table(header, rows, strong=frozenset({0})),
+      html.element(
+        "p",
+        "Means over the first and the last tenth of the rows.",
+        class_="note",
+      ),
+    )
+  ]
 
 
 def _again_section(run: RunFiles) -> list[html.Html]:

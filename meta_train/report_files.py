@@ -27,6 +27,7 @@ class RunFiles(NamedTuple):
     config: settings by name.
     environment: versions, platform and the command line.
     metrics: rows of meta-training.
+    validation: scores on the validation tasks.
     results: the evaluation, task by task.
     kernels: see `meta_train.plots.kernels`; `None` if there are none.
     problems: a sentence for each thing that is missing or damaged.
@@ -36,6 +37,7 @@ class RunFiles(NamedTuple):
   config: Mapping[str, Any]
   environment: Mapping[str, Any]
   metrics: list[Row]
+  validation: list[Row]
   results: list[TaskResults]
   kernels: Mapping[str, Any] | None
   problems: list[str]
@@ -56,6 +58,10 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
   metrics = read_rows(
     path / run_folder.METRICS, required=("outer_step", "meta_loss")
   )
+  scores_file = path / run_folder.VALIDATION
+  scores = read_rows(scores_file, required=("outer_step", "score"))
+  if not scores_file.exists():  # Nobody asked for it.
+    scores = scores._replace(problems=[])
   evaluation = read_rows(path / EVALUATION, required=REQUIRED)
   results, gaps = summarize(evaluation.rows)
   kernels, kernel_problems = read_json(
@@ -71,12 +77,14 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
     config=settings,
     environment=environment or {},
     metrics=metrics.rows,
+    validation=scores.rows,
     results=results,
     kernels=kernels,
     problems=[
       *config_problems,
       *environment_problems,
       *metrics.problems,
+      *scores.problems,
       *evaluation.problems,
       *gaps,
       *kernel_problems,

@@ -25,6 +25,11 @@ norm, sqrt(mean over i of |g_fi|**2), so that the families count alike. (This
 is no longer the gradient of any one meta-loss; for pure noise it weighs
 families by the inverse of their standard errors.)
 
+Chaotic inner runs give estimates that are too large by many orders of
+magnitude, and one of them would be all that its outer step learns. So the norm
+of a single estimate can be limited, g_fi <- g_fi min(1, c / |g_fi|), before
+all of the above.
+
 Main names: `Share`, `Joined`, `share`, `join`.
 """
 
@@ -47,12 +52,15 @@ class Share(NamedTuple):
     square: of their square norms.
     loss: of the losses.
     diverged: of the shares of copies that have diverged.
+    limited: 1 for estimates whose norm was limited, or that were dropped, and
+      0 for the others.
   """
 
   gradient: Float[Array, "devices families theta"]
   square: Float[Array, "devices families"]
   loss: Float[Array, "devices families"]
   diverged: Float[Array, "devices families"]
+  limited: Float[Array, "devices families"]
 
 
 class Joined(NamedTuple):
@@ -64,12 +72,15 @@ class Joined(NamedTuple):
       family has one task.
     losses: meta-loss by family.
     diverged: share of the copies that have diverged, by family.
+    limited: share of the estimates whose norm was limited, or that were
+      dropped.
   """
 
   gradient: Float[np.ndarray, "theta"]
   variance: float
   losses: tuple[float, ...]
   diverged: tuple[float, ...]
+  limited: float
 
   @property
   def snr(self) -> float:
@@ -80,25 +91,39 @@ class Joined(NamedTuple):
     return square / self.variance - 1.0 if self.variance else np.inf
 
 
-def share(estimates: Sequence[Estimate]) -> Share:
+def share(estimates: Sequence[Estimate], limit: float = 0.0) -> Share:
   """Reduces the tasks of one device.
 
   Args:
     estimates: one per family, with the tasks along the first axis.
+    limit: largest norm c of an estimate; 0: there is none.
 
   Returns:
     One row of the shares.
   """
-  rows = [
-    Share(
-      gradient=jnp.mean(estimate.gradient, axis=0),
-      square=jnp.mean(jnp.sum(jnp.square(estimate.gradient), axis=1)),
-      loss=jnp.mean(estimate.loss),
-      diverged=jnp.mean(estimate.diverged),
-    )
-    for estimate in estimates
-  ]
+  rows = [_reduce(estimate, limit) for estimate in estimates]
   return jax.tree.map(lambda *xs: jnp.stack(xs)[None], *rows)
+
+
+def _reduce(estimate: Estimate, limit: float) -> Share:
+  gradient = estimate.gradient
+  limited = jnp.broadcast_to(estimate.dropped, len(gradient))
+  if limit:
+    # Squares of what is to be limited may be infinite.
+    largest = jnp.max(jnp.abs(gradient), axis=1, keepdims=True)
+    unit = gradient / jnp.where(largest > 0, largest, 1.0)
+    norm = largest * jnp.linalg.norm(unit, axis=1, keepdims=True)
+    over = (norm > limit) & jnp.isfinite(largest)
+    square = jnp.where(over, jnp.sum(unit * unit, axis=1, keepdims=True), 1.0)
+    gradient = jnp.where(over, limit * unit / jnp.sqrt(square), gradient)
+    limited = jnp.maximum(limited, over[:, 0])
+  return Share(
+    gradient=jnp.mean(gradient, axis=0),
+    square=jnp.mean(jnp.sum(jnp.square(gradient), axis=1)),
+    loss=jnp.mean(estimate.loss),
+    diverged=jnp.mean(estimate.diverged),
+    limited=jnp.mean(limited),
+  )
 
 
 def join(shares: Share, *, num_tasks: int, balanced: bool = False) -> Joined:
@@ -124,6 +149,7 @@ def join(shares: Share, *, num_tasks: int, balanced: bool = False) -> Joined:
     variance=variance,
     losses=tuple(map(float, mean.loss)),
     diverged=tuple(map(float, mean.diverged)),
+    limited=float(np.mean(mean.limited)),
   )
 
 
@@ -134,9 +160,6 @@ def _balance(mean: Share) -> Share:
   usable = (square > 0) & np.isfinite(square)
   inverse = 1.0 / np.sqrt(np.where(usable, square, 1.0))
   inverse = inverse.astype(square.dtype)
-  return Share(
-    mean.gradient * inverse[:, None],
-    mean.square * inverse**2,
-    mean.loss,
-    mean.diverged,
+  return mean._replace(
+    gradient=mean.gradient * inverse[:, None], square=mean.square * inverse**2
   )

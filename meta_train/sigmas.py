@@ -1,7 +1,8 @@
 """Scales of perturbation by group of meta-parameters.
 
-Written `memory:0.3,controller:2`: the groups are theta's top-level ones, the
-numbers multiply `--sigma`, and groups that are not named have 1. With one
+Written `memory:0.3,controller:0,controller/last:2`: groups are as
+`meta_train.groups` names them, the numbers multiply `--sigma`, the narrowest
+group counts, and what is in none has 1. With one
 standard deviation for each meta-parameter, s_i, pairs are theta +- eps with
 eps_i ~ N(0, s_i**2) and
 
@@ -22,7 +23,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from meta_train.errors import UserError, closest
+from meta_train import groups
+from meta_train.errors import UserError
 
 
 def parse(
@@ -33,7 +35,7 @@ def parse(
   Args:
     text: scales by group; empty: none.
     sigma: what they multiply.
-    theta: meta-parameters; the groups are its keys.
+    theta: meta-parameters; see `meta_train.groups` for their groups.
 
   Returns:
     `sigma` itself for an empty text, else one for each meta-parameter.
@@ -47,25 +49,26 @@ def parse(
   scales: dict[str, float] = {}
   for part in text.split(","):
     name, _, scale = (word.strip() for word in part.partition(":"))
-    if name not in theta:
-      raise UserError(
-        f"--sigma_scale={text} names {name!r}, which theta does not have"
-        f"{closest(name, theta)} (there are: {', '.join(sorted(theta))})"
-      )
+    groups.check("sigma_scale", text, name, theta)
     if name in scales:
       raise UserError(f"--sigma_scale={text} names {name} twice; leave one out")
     scales[name] = _scale(text, scale)
-  if not any(scales.get(name, 1.0) for name in theta):
+  leaves, structure = jax.tree.flatten(theta)
+  spread = [
+    np.full(np.shape(leaf), sigma * _scale_of(path, scales), np.float32)
+    for path, leaf in zip(groups.paths(theta), leaves, strict=True)
+  ]
+  if not any(map(np.any, spread)):
     raise UserError(
       f"--sigma_scale={text} perturbs nothing; give some group a scale above 0"
     )
-  spread = {
-    name: jax.tree.map(
-      lambda x, s=scales.get(name, 1.0): np.full(np.shape(x), s * sigma), part
-    )
-    for name, part in theta.items()
-  }
-  return ravel_pytree(jax.tree.map(np.float32, spread))[0]
+  return ravel_pytree(jax.tree.unflatten(structure, spread))[0]
+
+
+def _scale_of(path: str, scales: Mapping[str, float]) -> float:
+  """Returns the scale of the narrowest group that an array is in."""
+  mine = [name for name in scales if groups.contains(name, path)]
+  return scales[max(mine, key=len)] if mine else 1.0
 
 
 def _scale(text: str, word: str) -> float:

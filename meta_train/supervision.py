@@ -39,7 +39,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from flt_lopt.layout import FlatLayout
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError, check_choice
 
 #: Bound of |log(|u| / |e|)|: beyond it no size is worse than another.
 MAX_LOG_RATIO = 10.0
@@ -85,11 +85,7 @@ class Supervision:
   fade: int = 1000
 
   def __post_init__(self) -> None:
-    if self.expert not in EXPERTS:
-      raise UserError(
-        f"--expert={self.expert} is unknown{closest(self.expert, EXPERTS)} "
-        f"(there are: {', '.join(EXPERTS)})"
-      )
+    check_choice("expert", self.expert, EXPERTS)
 
   @property
   def _optimizer(self) -> optax.GradientTransformation:

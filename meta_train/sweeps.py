@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from meta_train.errors import UserError, closest
+from meta_train.errors import check_choice
 from tasks import registry
 from tasks.fixed import FixedTask
 from tasks.width import scale_width
@@ -68,11 +68,7 @@ def make_sweep(name: str) -> tuple[Setting, ...]:
   Raises:
     UserError: there is no such sweep.
   """
-  if name not in _SWEEPS:
-    raise UserError(
-      f"--sweep={name} is unknown{closest(name, _SWEEPS)} (there are: "
-      f"{', '.join(_SWEEPS)})"
-    )
+  check_choice("sweep", name, _SWEEPS)
   return _SWEEPS[name]
 
 

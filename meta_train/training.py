@@ -1,6 +1,6 @@
 """From settings to the parts of a meta-training run.
 
-Main names: `Parts`, `Problems`, `build`, `load_problems`.
+Main names: `Parts`, `build`, `outer_optimizer`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 import flt_lopt
 from meta_train import machine, phases, sigmas
 from meta_train.config import MetaTrainConfig
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError, check_choice
 from meta_train.estimators import make_estimator
 from meta_train.feed import Feed
 from meta_train.objectives import OBJECTIVES
@@ -23,20 +23,6 @@ from meta_train.supervision import Supervision, parse_fade
 from meta_train.unroll import Unroller
 from meta_train.visits import Visits
 from tasks.hosted import hosted_family
-
-
-class Problems(NamedTuple):
-  """What to meta-train and to evaluate on.
-
-  Attributes:
-    train: task families.
-    validation: tasks to choose theta by.
-    held_out: tasks.
-  """
-
-  train: tuple[Any, ...]
-  validation: tuple[Any, ...]
-  held_out: tuple[Any, ...]
 
 
 class Parts(NamedTuple):
@@ -92,12 +78,7 @@ def build(
     UserError: a name is unknown, or settings don't fit each other or the
       machine.
   """
-  if config.objective not in OBJECTIVES:
-    raise UserError(
-      f"--objective={config.objective} is unknown"
-      f"{closest(config.objective, OBJECTIVES)} (there are: "
-      f"{', '.join(OBJECTIVES)})"
-    )
+  check_choice("objective", config.objective, OBJECTIVES)
   group = group or Group()
   families = tuple(map(hosted_family, families))
   lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
@@ -149,6 +130,7 @@ def build(
     group=group,
     visits=visits,
     balanced=config.balance_families,
+    limit=config.task_gradient_clip,
     phases=phases.parse(config.phases, theta),
     feed=Feed(
       families,
@@ -200,78 +182,6 @@ def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
     optax.clip_by_global_norm(config.outer_gradient_clip),
     optax.adam(schedule),
   )
-
-
-def load_problems(config: MetaTrainConfig) -> Problems:
-  """Returns the suite's problems, or the user's own task for both uses.
-
-  Raises:
-    UserError: the user's task, an augmentation or data can't be found, or
-      the suite is for evaluation only.
-  """
-  import tasks
-  from tasks import augment
-
-  augmentations = [name for name in config.augment.split(",") if name]
-  try:
-    if not config.task:
-      suite = tasks.get_suite(
-        config.task_suite,
-        data_dir=config.data_dir or None,
-        augment=augmentations,
-      )
-      if not suite.train:
-        raise UserError(
-          f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
-          "is for evaluation, choose another (--list_suites)"
-        )
-      train = _chosen(config.families, suite.train)
-      return Problems(train, suite.validation, suite.held_out)
-    own = tasks.user_family(config.task)
-    _check_shapes(config.task, own)
-    family = augment.augment(own, *augmentations)
-  except ValueError as error:
-    given = f"--task={config.task}" if config.task else "the suite"
-    raise UserError(f"{given}: {error}") from error
-  # A member that meta-training may have seen too, from other seeds.
-  cfg = family.sample(jax.random.key(config.seed))
-  return Problems((family,), (), (family.task_fn(cfg),))
-
-
-def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
-  """Returns the families of these names, in the suite's order."""
-  wanted = [name.strip() for name in names.split(",") if name.strip()]
-  known = [family.name for family in families]
-  for name in wanted:
-    if name not in known:
-      raise UserError(
-        f"--families={names} names {name!r}, which the suite does not train on"
-        f"{closest(name, known)} (it does on: {', '.join(known)})"
-      )
-  return tuple(f for f in families if not wanted or f.name in wanted)
-
-
-def _check_shapes(name: str, family) -> None:
-  """Refuses a user's task whose parameters or loss don't fit."""
-
-  def probe(key):
-    task = family.task_fn(family.sample(key))
-    params, model_state = task.init_with_state(key)
-    return params, task.loss_with_state(params, model_state, key, None)[0]
-
-  params, loss = jax.eval_shape(probe, jax.random.key(0))
-  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
-  if dtypes != {"float32"}:
-    raise UserError(
-      f"--task={name}: its parameters have dtypes "
-      f"{', '.join(sorted(dtypes)) or '(there are none)'}, but meta-training "
-      "takes float32; convert them in init, and cast inside the loss"
-    )
-  if loss.shape != () or loss.dtype != "float32":
-    raise UserError(
-      f"--task={name}: its loss has shape {loss.shape} and dtype {loss.dtype}, "
-      "but must be one float32 number; take the mean"
-    )
 
 
 def _start(config, lopt, key):

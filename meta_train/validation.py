@@ -3,9 +3,10 @@
 The tasks are the suite's validation tasks, never its held-out ones. Each is
 trained from a few seeds, always the same, with theta fixed. With L the mean
 of the normalised training loss over the last tenth of such a run, averaged
-over seeds as log(L + 0.01), and the index 0 for the untrained optimizer,
+over seeds as log(L + c) with c = 1e-4, and the index 0 for the untrained
+optimizer,
 
-    score = mean over tasks of (log(L + 0.01) - log(L_0 + 0.01)),
+    score = mean over tasks of (log(L + c) - log(L_0 + c)),
 
 so that 0 is as good as untrained and -0.7 is half the loss. A run that
 diverges counts the largest loss that its task knows.
@@ -28,7 +29,7 @@ from tasks.base import single_task_to_family
 from tasks.hosted import hosted_family
 
 NUM_SEEDS = 4
-FLOOR = 0.01
+FLOOR = 1e-4
 _KEY = 7_654_321
 
 

@@ -112,7 +112,7 @@ def test_zero_gradients_move_nothing_far_whatever_was_learned(name, noise):
   if "exponents" not in learned["step"]:
     pytest.skip("has no learned exponents")
   # The length of a step would grow while the direction falls.
-  step = {**learned["step"], "exponents": np.float32([0.0, -1.5])}
+  step = {**learned["step"], "exponents": np.float32([[0.0, -1.5]] * 2)}
   tx = variants.family(name).transform({**learned, "step": step})
   limit = 2e-2  # At a step size of 1e-3.
   updates, _ = tx.update(zeros, tx.init(PARAMS), PARAMS)

@@ -15,9 +15,10 @@ import pytest
 
 import tasks
 from meta_train import config as config_lib
-from meta_train import configs, flags, guard, main, training
+from meta_train import configs, flags, guard, main, programs
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
+from meta_train.problems import load_problems
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -49,6 +50,23 @@ def test_every_field_is_a_flag_with_its_type():
 def test_parsing_again_remembers_nothing():
   flags.parse(["--seed=7"])
   assert flags.parse([]).config.seed == MetaTrainConfig().seed
+
+
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_the_first_word_starts_another_program(name, capsys, monkeypatch):
+  assert main.main([name, "--help"]) == 0
+  given = capsys.readouterr().out
+  assert f"meta_train.{name}" in given
+  monkeypatch.setattr(sys, "argv", ["meta_train", name, "--help"])
+  assert main.main() == 0
+  assert capsys.readouterr().out == given
+  assert f"  {name} " in flags.help_text(MetaTrainConfig())
+
+
+def test_a_word_that_is_no_program_is_refused_with_a_hint(capsys):
+  assert main.main(["evalute"]) == 2
+  said = capsys.readouterr().err
+  assert "did you mean evaluate?" in said and said.count("\n") == 1
 
 
 def test_help_shows_every_flag_with_default_and_unit():
@@ -169,7 +187,7 @@ def test_recipes_are_configurations():
     config = configs.get_recipe(name)
     assert type(config) is MetaTrainConfig
     # What is named exists, and some of it is to be trained on.
-    problems = training.load_problems(config)
+    problems = load_problems(config)
     assert problems.train
     assert bool(config.validate_every) <= bool(problems.validation)
     module = importlib.import_module(f"meta_train.configs.{name}")
@@ -193,7 +211,7 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", list(sys.path))
   own = MetaTrainConfig(task="some_tasks_of_mine:MyTask")
-  problems = training.load_problems(own)
+  problems = load_problems(own)
   assert len(problems.train) == len(problems.held_out) == 1
   for spec, words in (
     ("some_tasks_of_mine:MyTsk", "MyTask"),
@@ -203,7 +221,7 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     ("no_such_module_here:MyTask", "no_such_module_here"),
   ):
     with pytest.raises(UserError, match="--task=" + spec) as caught:
-      training.load_problems(MetaTrainConfig(task=spec))
+      load_problems(MetaTrainConfig(task=spec))
     assert words in str(caught.value)
 
 

@@ -18,12 +18,13 @@ from meta_train import (
   csv_rows,
   flags,
   live_report,
+  loop,
   memory_maps,
   meter,
-  training,
 )
 from meta_train.errors import UserError
 from meta_train.outer import StepMetrics
+from meta_train.problems import load_problems
 from meta_train.validation import FLOOR, Validation
 
 LOPT = flt_lopt.LearnedOptimizer(
@@ -100,12 +101,12 @@ def _run(folder, monkeypatch, *arguments):
 
 
 def _with_validation(monkeypatch):
-  load = training.load_problems
+  load = loop.load_problems
 
   def more(config):
     return load(config)._replace(validation=(Bowl(),))
 
-  monkeypatch.setattr(training, "load_problems", more)
+  monkeypatch.setattr(loop, "load_problems", more)
 
 
 def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
@@ -197,11 +198,11 @@ def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
 
 def test_families_are_chosen_by_name():
   config = flags.parse(["--families=mlp_digits_16_tanh"]).config
-  (family,) = training.load_problems(config).train
+  (family,) = load_problems(config).train
   assert family.name == "mlp_digits_16_tanh"
   config = dataclasses.replace(config, families="mlp_digits_23")
   with pytest.raises(UserError, match=r"'mlp_digits_23'.*did you mean.*_32"):
-    training.load_problems(config)
+    load_problems(config)
 
 
 def _metrics(**changes):
@@ -213,6 +214,7 @@ def _metrics(**changes):
         grad_norm=2.0,
         grad_variance=3.0,
         grad_snr=0.0,
+        grad_limited=0.0,
         skipped=False,
         families=(0, 1),
         family_losses=(1.0, 1.0),

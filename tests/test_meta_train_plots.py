@@ -4,7 +4,7 @@ import evaluation_rows
 import numpy as np
 import pytest
 
-from meta_train import plot_style, plots, summary
+from meta_train import plot_style, plots, summary, training_plots
 
 pytest.importorskip("matplotlib")
 
@@ -29,7 +29,21 @@ def _kernels(scale=0.5):
   }
 
 
-METRICS = [{"outer_step": i, "meta_loss": 2 - 0.01 * i} for i in range(100)]
+METRICS = [
+  {
+    "outer_step": i,
+    "meta_loss": 2 - 0.01 * i,
+    "grad_norm": 1 / (1 + i),
+    "grad_snr": 0.3 - 0.01 * i,
+    "time_constant/beta 0.9": 9.5 + i,
+    "time_constant/g squared": 1e3,
+  }
+  for i in range(100)
+]
+SCORES = [
+  {"outer_step": 100 * i, "score": -i, "score/a": -2 * i, "score/b": 0.0}
+  for i in range(1, 4)
+]
 LACKING = [{"outer_step": 1, "meta_loss": None}, {"outer_step": 2}]
 DRAWN = {
   "curves": lambda: plots.learning_curves(_result(), "adam"),
@@ -46,8 +60,20 @@ DRAWN = {
   "losses without baseline": lambda: plots.final_losses(
     _result(adam={}), "adam"
   ),
-  "meta-loss": lambda: plots.meta_loss(METRICS),
-  "meta-loss of one row": lambda: plots.meta_loss(METRICS[:1] + LACKING),
+  "meta-loss": lambda: training_plots.meta_loss(METRICS),
+  "meta-loss of one row": lambda: training_plots.meta_loss(
+    METRICS[:1] + LACKING
+  ),
+  "gradient": lambda: training_plots.gradient(METRICS + LACKING),
+  "gradient without ratio": lambda: training_plots.gradient(
+    [{"outer_step": 1, "grad_norm": 2.0, "grad_snr": None}]
+  ),
+  "time constants": lambda: training_plots.time_constants(METRICS),
+  "time constants of one row": lambda: training_plots.time_constants(
+    METRICS[:1]
+  ),
+  "validation": lambda: training_plots.validation(SCORES),
+  "validation of one row": lambda: training_plots.validation(SCORES[:1]),
   "kernels": lambda: plots.kernels(_kernels()),
 }
 
@@ -84,14 +110,20 @@ def test_titles_say_the_finding():
   )
   figure = DRAWN["meta-loss"]()(plot_style.THEMES["light"])
   assert figure.get_suptitle().startswith("Meta-loss fell from 2 to 1.01")
+  assert _texts(DRAWN["time constants"]())[0] == (
+    '"beta 0.9" went from 9.5 to 108 inner steps'
+  )
+  title, legend = _texts(DRAWN["validation"]())
+  assert title == "Validation score: best -3, after 300 outer steps"
+  assert legend == ["each of 2 tasks", "their mean"]
 
 
 def test_smoothing_keeps_lines_and_takes_noise_away():
   line = np.linspace(3.0, 1.0, 200)
-  np.testing.assert_allclose(plots.smooth(line), line)
+  np.testing.assert_allclose(training_plots.smooth(line), line)
   noise = np.random.default_rng(0).normal(size=200)
   # Means of 21 points, fewer towards the ends.
-  assert plots.smooth(noise)[20:-20].std() < 0.35
+  assert training_plots.smooth(noise)[20:-20].std() < 0.35
 
 
 def test_colours_stand_out_from_their_background():

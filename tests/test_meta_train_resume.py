@@ -18,6 +18,7 @@ import tiny_runs
 from meta_train import flags, run_folder, saved, training
 from meta_train.config import MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
+from meta_train.problems import load_problems
 
 NEEDS_KILL = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 STEPS = 1500
@@ -125,7 +126,7 @@ def test_every_estimator_resumes_bit_for_bit(tmp_path, monkeypatch, estimator):
   config = dataclasses.replace(
     config, estimator=estimator, num_devices=2, run_dir=str(tmp_path / "run")
   )
-  families = training.load_problems(config).train
+  families = load_problems(config).train
   _stops_and_goes_on(config, families, at=3, more=5)
 
 
@@ -154,5 +155,5 @@ def test_suites_resume_bit_for_bit(tmp_path, suite, families):
     max_horizon=8,
     run_dir=str(tmp_path / "run"),
   )
-  problems = training.load_problems(config)
+  problems = load_problems(config)
   _stops_and_goes_on(config, problems.train, at=4, more=4)

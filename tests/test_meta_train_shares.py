@@ -20,7 +20,7 @@ def drawn(repeats, scale=1.0, seed=0):
   return scale * noise + np.float32(MEANS)[:, None, None]
 
 
-def joined(gradients, **options):
+def joined(gradients, limit=0.0, **options):
   """Shares of two devices, joined."""
   rows = []
   for device in range(DEVICES):
@@ -28,7 +28,8 @@ def joined(gradients, **options):
     ones = np.ones(TASKS, np.float32)
     rows.append(
       shares.share(
-        [Estimate(g, ones * f, ones * (f == 2)) for f, g in enumerate(mine)]
+        [Estimate(g, ones * f, ones * (f == 2)) for f, g in enumerate(mine)],
+        limit,
       )
     )
   gathered = jax.tree.map(lambda *xs: np.concatenate(xs), *rows)
@@ -83,6 +84,29 @@ def test_balanced_families_count_alike_whatever_their_size():
   assert np.all(np.isfinite(silent.gradient))
   broken = joined(gradients * [[[np.inf]], [[1.0]], [[1.0]]], balanced=True)
   assert not np.any(np.isfinite(broken.gradient))
+
+
+def test_a_limit_shortens_estimates_however_long_and_counts_them():
+  gradients = drawn(1)[0]
+  norms = np.linalg.norm(gradients, axis=2, keepdims=True)
+  limit = float(np.median(norms))
+  expected = gradients * np.minimum(1.0, limit / norms)
+  found = joined(gradients, limit)
+  np.testing.assert_allclose(
+    found.gradient, expected.mean(axis=(0, 1)), rtol=1e-4, atol=1e-6
+  )
+  assert found.limited == pytest.approx(np.mean(norms > limit))
+  # The squares of such estimates leave float32.
+  huge = np.where(norms > limit, np.float32(1e30), np.float32(1.0)) * gradients
+  again = joined(huge, limit)
+  np.testing.assert_allclose(again.gradient, found.gradient, rtol=1e-4)
+  same = joined(gradients, float(norms.max()) * 1.01)
+  np.testing.assert_array_equal(same.gradient, joined(gradients).gradient)
+  assert same.limited == 0.0
+  broken = joined(gradients * [[[np.inf]], [[1.0]], [[1.0]]], limit)
+  assert not np.any(np.isfinite(broken.gradient))
+  silent = joined(np.zeros_like(gradients), limit)
+  assert np.all(silent.gradient == 0.0) and silent.limited == 0.0
 
 
 def test_the_edges_have_answers():

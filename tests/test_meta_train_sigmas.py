@@ -10,7 +10,7 @@ import pytest
 from estimator_problems import Walk, estimates
 
 import tasks
-from meta_train import sigmas, training
+from meta_train import phases, sigmas, training
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
@@ -28,6 +28,18 @@ def test_groups_have_their_scales_and_the_others_one():
   # Flat theta has the groups in alphabetical order.
   np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.05, 0.05, 0.1])
   assert sigmas.parse("", 0.1, THETA) == 0.1
+
+
+def test_the_narrowest_group_counts():
+  theta = {"controller": {"last": {"b": np.zeros(1), "w": np.zeros(2)}}}
+  theta |= {"controllers": np.zeros(1), "step": np.zeros(())}
+  text = "controller:0,controller/last/b:3,step:0.5"
+  found = sigmas.parse(text, 0.1, theta)
+  np.testing.assert_allclose(found, [0.3, 0.0, 0.0, 0.1, 0.05])
+  (phase,) = phases.parse("step+controller/last/w", theta)
+  np.testing.assert_array_equal(phase.free, [0, 1, 1, 0, 1])
+  with pytest.raises(UserError, match="did you mean controller/last/b"):
+    sigmas.parse("controller/lats/b:2", 0.1, theta)
 
 
 @pytest.mark.parametrize(

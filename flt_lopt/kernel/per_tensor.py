@@ -133,6 +133,7 @@ def before(
   gains = _gains(
     config,
     theta["step"],
+    tensors,
     control,
     clock,
     parameter,
@@ -160,17 +161,26 @@ def _shared(config: OptimizerConfig, theta, clock: clock_lib.Clock) -> Shared:
   )
 
 
-def _gains(config, learned, control, clock, parameter, weight_decay, **facts):
+def _gains(
+  config, learned, tensors, control, clock, parameter, weight_decay, **facts
+):
   """Returns the gains, given the tensors' mean square parameters."""
-  base = config.init_learning_rate * jnp.exp(learned["log_rate"])
+  shapes = [tensor.shape for tensor in tensors]
+  rank = np.asarray([geometry.is_matrix(shape) for shape in shapes], int)
+  log_rate = learned["log_rate"] + rank * learned.get("matrix_log_rate", 0.0)
+  base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
-  gamma, rho = _exponents(learned)
+  nominal = np.zeros(len(shapes)), np.ones(len(shapes))
+  if config.geometry == "normalized":
+    nominal = geometry.normalization(shapes)
+  gamma, rho = _exponents(learned, rank, nominal[1])
   log_size = 0.5 * jnp.log(parameter + MIN_PARAMETER**2)
   extra = controller_lib.weight_decay(learned["weight_decay"])
+  scale = jnp.asarray(nominal[0], parameter.dtype)
   return Gains(
-    length=base * jnp.exp(control.log_step + gamma * log_size),
+    length=base * jnp.exp(control.log_step + scale + gamma * log_size),
     decay=base * (control.weight_decay + extra + weight_decay),
-    power=jnp.broadcast_to(rho - 1.0, parameter.shape),
+    power=rho - 1.0,
     **facts,
   )
 
@@ -205,15 +215,14 @@ def _rates(bank, theta, control, clock):
   return jnp.concatenate(decays, axis=1), write
 
 
-def _exponents(learned):
-  """Returns gamma and rho, within bounds."""
-  if "exponents" not in learned:
-    zero = jnp.zeros_like(learned["log_rate"])
-    return zero, zero + 1.0
-  moved = learned["exponents"]
-  gamma = jnp.clip(moved[0], MIN_GAMMA, MAX_EXPONENT)
+def _exponents(learned, rank, nominal):
+  """Returns gamma and rho of every tensor, within bounds."""
+  dtype = learned["log_rate"].dtype
+  moved = learned.get("exponents", jnp.zeros((2, 2), dtype))[rank]
+  gamma = jnp.clip(moved[:, 0], MIN_GAMMA, MAX_EXPONENT)
   # Below 0 steps would grow as the direction fades.
-  return gamma, jnp.clip(1.0 + moved[1], 0.0, MAX_EXPONENT)
+  rho = jnp.asarray(nominal, dtype) + moved[:, 1]
+  return gamma, jnp.clip(rho, 0.0, MAX_EXPONENT)
 
 
 def after(gains: Gains, sums: Products) -> StepScalars:

@@ -36,7 +36,9 @@ def init_theta(config: OptimizerConfig, key) -> dict[str, Any]:
     nominal = np.zeros(bank.num_reads + 1, np.float32)
     nominal[bank.nominal] = 1.0
     learned["read"] = jnp.asarray(nominal)
-    step["exponents"] = jnp.zeros(2, jnp.float32)
+    step["matrix_log_rate"] = jnp.zeros([], jnp.float32)
+    # Gamma and rho of vectors and scalars, and of matrices.
+    step["exponents"] = jnp.zeros((2, 2), jnp.float32)
     theta["direction"] = direction.init(
       direction_key,
       bank.num_reads,

@@ -29,9 +29,5 @@ def get_recipe(name: str) -> config.MetaTrainConfig:
   Raises:
     UserError: the name is unknown; the text lists the known ones.
   """
-  if name not in list_recipes():
-    raise errors.UserError(
-      f"--recipe={name} is unknown{errors.closest(name, list_recipes())}"
-      f" (there are: {', '.join(list_recipes())})"
-    )
+  errors.check_choice("recipe", name, list_recipes())
   return importlib.import_module(f"{__name__}.{name}").CONFIG

@@ -36,7 +36,7 @@ one its weights are those of backpropagation alone to four digits.
 import inspect
 from collections.abc import Callable, Mapping
 
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError, check_choice
 from meta_train.estimators.base import Estimate, Estimator
 from meta_train.estimators.es_single import es_single
 from meta_train.estimators.failing import FailingStates
@@ -106,16 +106,8 @@ def make_estimator(
     UserError: the name is unknown, or an option is set that the estimator
       doesn't have.
   """
-  if name not in ESTIMATORS:
-    raise UserError(
-      f"--estimator={name} is unknown{closest(name, ESTIMATORS)} (there are: "
-      f"{', '.join(ESTIMATORS)})"
-    )
-  if shaping not in SHAPINGS:
-    raise UserError(
-      f"--shaping={shaping} is unknown{closest(shaping, SHAPINGS)} (there are: "
-      f"{', '.join(SHAPINGS)})"
-    )
+  check_choice("estimator", name, ESTIMATORS)
+  check_choice("shaping", shaping, SHAPINGS)
   failing = FailingStates(failing_states, failing_share)
   # By parameter: its value, and the flag with its value and its default.
   options = {

@@ -29,11 +29,13 @@ class Estimate(NamedTuple):
       the episode, averaged over its perturbed copies; without what
       supervision adds.
     diverged: share of the copies that have diverged.
+    dropped: 1 where the gradient was not finite and counts as zero, else 0.
   """
 
   gradient: Float[Array, "theta"]
   loss: Float[Array, ""]
   diverged: Float[Array, ""]
+  dropped: Float[Array, ""] | float = 0.0
 
 
 class Estimator(NamedTuple):
@@ -109,17 +111,18 @@ def reset_where_done(
 
 def finite_or_zero(
   gradient: Float[Array, "theta"], free: Float[Array, "theta"] | float = 1.0
-) -> Float[Array, "theta"]:
-  """Returns zeros for a backpropagated gradient whose norm isn't finite.
+) -> tuple[Float[Array, "theta"], Float[Array, ""]]:
+  """Replaces a backpropagated gradient whose norm isn't finite by zeros.
 
-  Where `free` is zero a meta-parameter is frozen, and its derivative left out.
+  Returns the gradient, and 1 if it was replaced. Where `free` is zero a meta-parameter is frozen, and its derivative left out.
 
   Once a run has diverged its loss is constant, and the zeros are exact; in
   the call in which it diverges, they leave out the steps before.
   """
   gradient = jnp.where(free == 0.0, 0.0, gradient)
   square = jnp.sum(jnp.square(gradient))
-  return jnp.where(jnp.isfinite(square), gradient, 0.0)
+  finite = jnp.isfinite(square)
+  return jnp.where(finite, gradient, 0.0), 1.0 - finite
 
 
 def longest(unroller: Unroller) -> int:

@@ -86,9 +86,8 @@ def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
     (_, (reported, diverged)), gradient = value_and_grad(theta)
-    return state, Estimate(
-      finite_or_zero(gradient, free), reported, diverged * 1.0
-    )
+    gradient, dropped = finite_or_zero(gradient, free)
+    return state, Estimate(gradient, reported, diverged * 1.0, dropped)
 
   steps = mean_length(unroller)
   return Estimator(no_state, estimate, 1, steps, longest(unroller))

@@ -95,8 +95,9 @@ def truncated_grad(
       outer_step,
       begin=lambda *fresh: failing.begin(kept, *fresh),
     )
+    gradient, dropped = finite_or_zero(gradient, free)
     estimate = Estimate(
-      finite_or_zero(gradient, free), result.reported, result.diverged * 1.0
+      gradient, result.reported, result.diverged * 1.0, dropped
     )
     return GradState(episode, run, kept), estimate
 

@@ -1,0 +1,126 @@
+"""The problems that a program is to work on, by suite and by name.
+
+Main names: `Problems`, `load_problems`, `choose_tasks`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError, check_choice, closest
+
+
+class Problems(NamedTuple):
+  """What to meta-train and to evaluate on.
+
+  Attributes:
+    train: task families.
+    validation: tasks to choose theta by.
+    held_out: tasks.
+  """
+
+  train: tuple[Any, ...]
+  validation: tuple[Any, ...]
+  held_out: tuple[Any, ...]
+
+
+def load_problems(config: MetaTrainConfig) -> Problems:
+  """Returns the suite's problems, or the user's own task for both uses.
+
+  Raises:
+    UserError: the user's task, an augmentation or data can't be found, or
+      the suite is for evaluation only.
+  """
+  import tasks
+  from tasks import augment
+
+  augmentations = [name for name in config.augment.split(",") if name]
+  try:
+    if not config.task:
+      suite = tasks.get_suite(
+        config.task_suite,
+        data_dir=config.data_dir or None,
+        augment=augmentations,
+      )
+      if not suite.train:
+        raise UserError(
+          f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
+          "is for evaluation, choose another (--list_suites)"
+        )
+      train = _chosen(config.families, suite.train)
+      return Problems(train, suite.validation, suite.held_out)
+    own = tasks.user_family(config.task)
+    _check_shapes(config.task, own)
+    family = augment.augment(own, *augmentations)
+  except ValueError as error:
+    given = f"--task={config.task}" if config.task else "the suite"
+    raise UserError(f"{given}: {error}") from error
+  # A member that meta-training may have seen too, from other seeds.
+  cfg = family.sample(jax.random.key(config.seed))
+  return Problems((family,), (), (family.task_fn(cfg),))
+
+
+def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
+  """Returns the families of these names, in the suite's order."""
+  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  known = [family.name for family in families]
+  for name in wanted:
+    if name not in known:
+      raise UserError(
+        f"--families={names} names {name!r}, which the suite does not train on"
+        f"{closest(name, known)} (it does on: {', '.join(known)})"
+      )
+  return tuple(f for f in families if not wanted or f.name in wanted)
+
+
+def _check_shapes(name: str, family) -> None:
+  """Refuses a user's task whose parameters or loss don't fit."""
+
+  def probe(key):
+    task = family.task_fn(family.sample(key))
+    params, model_state = task.init_with_state(key)
+    return params, task.loss_with_state(params, model_state, key, None)[0]
+
+  params, loss = jax.eval_shape(probe, jax.random.key(0))
+  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+  if dtypes != {"float32"}:
+    raise UserError(
+      f"--task={name}: its parameters have dtypes "
+      f"{', '.join(sorted(dtypes)) or '(there are none)'}, but meta-training "
+      "takes float32; convert them in init, and cast inside the loss"
+    )
+  if loss.shape != () or loss.dtype != "float32":
+    raise UserError(
+      f"--task={name}: its loss has shape {loss.shape} and dtype {loss.dtype}, "
+      "but must be one float32 number; take the mean"
+    )
+
+
+def choose_tasks(
+  task_suite: str, *, names: str = "", data_dir: str = ""
+) -> tuple[Any, ...]:
+  """Returns the tasks of a suite that are for evaluation.
+
+  Args:
+    task_suite: name of a suite. Its held-out tasks are meant, or its
+      validation tasks where it has no others.
+    names: of those that are wanted, separated by commas; empty: all.
+    data_dir: folder of published data sets; empty: none.
+
+  Raises:
+    UserError: the suite or a task is unknown.
+  """
+  import tasks
+
+  check_choice("task_suite", task_suite, tasks.list_suites())
+  suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
+  found = {task.name: task for task in suite.held_out or suite.validation}
+  wanted = [name for name in names.split(",") if name] or list(found)
+  for name in wanted:
+    if name not in found:
+      raise UserError(
+        f"--tasks={name} is no task of {task_suite}{closest(name, found)} "
+        f"(there are: {', '.join(found)})"
+      )
+  return tuple(found[name] for name in wanted)
