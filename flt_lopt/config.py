@@ -61,7 +61,8 @@ class OptimizerConfig:
     tensor_attention: name of the positional encoding of attention across
       tensors, on their depth, fan-in, fan-out and rank, or `"off"`.
     init_learning_rate: step size of the untrained optimizer; it is the value
-      at which the learned step size starts.
+      at which the learned step size starts. `None`: 0.001, Adam's, or 0.01
+      where the size of a matrix's step does not follow the gradient's.
     epsilon: added to the root of the second moment.
     epsilon_mode: `"relative"`, epsilon is in units of the size of the tensor's
       gradients, so that the loss scale drops out: the larger of the root mean
@@ -84,12 +85,15 @@ class OptimizerConfig:
   controller_width: int = 8
   controller_features: int = 16
   tensor_attention: str = "off"
-  init_learning_rate: float = 1e-3
+  init_learning_rate: float = None  # type: ignore[assignment]
   epsilon: float = 1e-8
   epsilon_mode: str = "relative"
 
   def __post_init__(self):
     _check_types(self)
+    if self.init_learning_rate is None:
+      rate = 0.001 if self.geometry == "elementwise" else 0.01
+      object.__setattr__(self, "init_learning_rate", rate)
     if len(self.extra_poles) > MAX_POLES:
       raise ValueError(
         f"extra_poles has {len(self.extra_poles)} poles, and a memory may "
@@ -170,7 +174,7 @@ def _check_types(config: OptimizerConfig) -> None:
   """
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    if field.name == "first_beta" and value is None:
+    if field.default is None and value is None:
       continue
     kind, rule = {
       bool: (bool, "True or False"),

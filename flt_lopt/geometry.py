@@ -16,10 +16,11 @@ References: Jordan et al., "Muon: An optimizer for hidden layers in neural
 networks" (2024); Bernstein and Newhouse, "Old optimizer, new norm: an
 anthology" (2024).
 
-Main names: `is_matrix`, `orthogonalize`, `muon_dimensions`, `normalization`.
+Main names: `is_matrix`, `nominal`, `orthogonalize`, `muon_dimensions`.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import optax
@@ -40,21 +41,40 @@ def fan_in(shape: tuple[int, ...]) -> int:
   return shape[1] if len(shape) == 3 else int(np.prod(shape[:-1]))
 
 
-def normalization(
-  shapes: Sequence[tuple[int, ...]],
-) -> tuple[Float[np.ndarray, "tensors"], Float[np.ndarray, "tensors"]]:
-  """Returns how long normalised steps are, tensor by tensor.
+class Nominal(NamedTuple):
+  """Sizes of untrained steps, tensor by tensor; logarithms are natural.
+
+  With p a tensor's parameters, d the direction and gamma a learned exponent,
+  a step is exp(l) (RMS(p) / exp(s))^gamma RMS(d)^rho d / RMS(d) before the
+  learned rate, so that gamma = 1 is a step in proportion to the parameters.
+
+  Attributes:
+    log_length: l.
+    log_size: s, usual size of parameters.
+    rho: the exponent.
+  """
+
+  log_length: Float[np.ndarray, "tensors"]
+  log_size: Float[np.ndarray, "tensors"]
+  rho: Float[np.ndarray, "tensors"]
+
+
+def nominal(geometry: str, shapes: Sequence[tuple[int, ...]]) -> Nominal:
+  """Returns the sizes of untrained steps.
 
   Args:
+    geometry: its name.
     shapes: of the tensors.
-
-  Returns:
-    (s, rho): a step is exp(s) RMS(d)^rho d / RMS(d).
   """
+  none = np.zeros(len(shapes))
+  if geometry == "elementwise":
+    return Nominal(none, none, none + 1.0)
   matrix = np.asarray([is_matrix(shape) for shape in shapes], bool)
-  inputs = [max(fan_in(shape), 1) if shape else 1 for shape in shapes]
+  inputs = [fan_in(s) if is_matrix(s) else 1 for s in shapes]
   size = -0.5 * np.log(np.asarray(inputs, np.float64))
-  return np.where(matrix, size, 0.0), np.where(matrix, 0.0, 1.0)
+  if geometry == "orthogonal":  # The direction has that size.
+    return Nominal(none, size, none + 1.0)
+  return Nominal(size, size, np.where(matrix, 0.0, 1.0))
 
 
 def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:

@@ -6,7 +6,6 @@ is to test it against its optax reference, the optax contract and the rest.
 Main names: `VARIANTS`, `list_variants`, `make_variant`.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -47,16 +46,11 @@ VARIANTS: Mapping[str, Variant] = {
   ),
   "normalized": Variant(
     "steps along matrices of a size that follows their shape",
-    {"geometry": "normalized", "init_learning_rate": 0.01},
+    {"geometry": "normalized"},
   ),
   "orthogonal": Variant(
     "orthogonalised steps for matrices, as in Muon",
-    {
-      "geometry": "orthogonal",
-      "first_beta": 0.95,
-      "nesterov": True,
-      "init_learning_rate": 0.01,
-    },
+    {"geometry": "orthogonal", "first_beta": 0.95, "nesterov": True},
   ),
   "no_controller": Variant("no controller", {"controller": "off"}),
   "controller_none": Variant(
@@ -98,5 +92,4 @@ def make_variant(name: str, **changes: Any) -> OptimizerConfig:
     >>> lopt = LearnedOptimizer(make_variant("flt_damped_6"))
   """
   registry.check_choice("variant", name, VARIANTS)
-  config = OptimizerConfig(**VARIANTS[name].changes)
-  return dataclasses.replace(config, **changes)
+  return OptimizerConfig(**{**VARIANTS[name].changes, **changes})

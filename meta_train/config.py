@@ -283,7 +283,7 @@ class MetaTrainConfig:
   )
 
   variant: str = option(
-    "flt_damped",
+    "normalized",
     "the learned optimizer, a name of flt_lopt.list_variants(); the next flags "
     "change it",
     group="The learned optimizer",
@@ -300,6 +300,12 @@ class MetaTrainConfig:
     "width of the direction network; 0: the variant's",
     unit="units",
     low=0,
+  )
+  geometry: str = option(
+    "",
+    "size and direction of a matrix's step: elementwise (Adam's), normalized "
+    "(a size that follows its shape) or orthogonal (Muon's); empty: the "
+    "variant's",
   )
   controller: str = option(
     "",
@@ -362,9 +368,11 @@ class MetaTrainConfig:
   num_devices: int = option(
     0,
     "XLA devices of a process to share its tasks among; 0: on a CPU one per "
-    "core, else all",
+    "core, else all; a run continued with another number is the same to "
+    "rounding",
     unit="devices",
     low=0,
+    may_change=True,
   )
   num_processes: int = option(
     0,

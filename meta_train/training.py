@@ -54,7 +54,10 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
     UserError: a setting of the optimizer is out of its range.
   """
   try:
-    fields = ("memory", "memory_floats", "hidden_units", "controller")
+    fields = (
+      *("memory", "memory_floats", "hidden_units"),
+      *("geometry", "controller"),
+    )
     given = {name: getattr(config, name) for name in fields}
     changes = {name: value for name, value in given.items() if value}
     return flt_lopt.make_variant(config.variant, **changes)

@@ -170,15 +170,14 @@ def _gains(
   log_rate = learned["log_rate"] + rank * learned.get("matrix_log_rate", 0.0)
   base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
-  nominal = np.zeros(len(shapes)), np.ones(len(shapes))
-  if config.geometry == "normalized":
-    nominal = geometry.normalization(shapes)
-  gamma, rho = _exponents(learned, rank, nominal[1])
+  log_length, usual, rho = geometry.nominal(config.geometry, shapes)
+  gamma, rho = _exponents(learned, rank, rho)
   log_size = 0.5 * jnp.log(parameter + MIN_PARAMETER**2)
+  log_size = log_size - jnp.asarray(usual, parameter.dtype)
+  log_length = jnp.asarray(log_length, parameter.dtype)
   extra = controller_lib.weight_decay(learned["weight_decay"])
-  scale = jnp.asarray(nominal[0], parameter.dtype)
   return Gains(
-    length=base * jnp.exp(control.log_step + scale + gamma * log_size),
+    length=base * jnp.exp(control.log_step + log_length + gamma * log_size),
     decay=base * (control.weight_decay + extra + weight_decay),
     power=rho - 1.0,
     **facts,
@@ -215,13 +214,13 @@ def _rates(bank, theta, control, clock):
   return jnp.concatenate(decays, axis=1), write
 
 
-def _exponents(learned, rank, nominal):
+def _exponents(learned, rank, rho):
   """Returns gamma and rho of every tensor, within bounds."""
   dtype = learned["log_rate"].dtype
   moved = learned.get("exponents", jnp.zeros((2, 2), dtype))[rank]
   gamma = jnp.clip(moved[:, 0], MIN_GAMMA, MAX_EXPONENT)
   # Below 0 steps would grow as the direction fades.
-  rho = jnp.asarray(nominal, dtype) + moved[:, 1]
+  rho = jnp.asarray(rho, dtype) + moved[:, 1]
   return gamma, jnp.clip(rho, 0.0, MAX_EXPONENT)
 
 

@@ -114,7 +114,8 @@ def finite_or_zero(
 ) -> tuple[Float[Array, "theta"], Float[Array, ""]]:
   """Replaces a backpropagated gradient whose norm isn't finite by zeros.
 
-  Returns the gradient, and 1 if it was replaced. Where `free` is zero a meta-parameter is frozen, and its derivative left out.
+  Returns the gradient, and 1 if it was replaced. Where `free` is zero a
+  meta-parameter is frozen, and its derivative left out.
 
   Once a run has diverged its loss is constant, and the zeros are exact; in
   the call in which it diverges, they leave out the steps before.

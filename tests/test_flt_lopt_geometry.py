@@ -1,0 +1,84 @@
+"""Sizes of steps: what each geometry promises of an untrained optimizer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flt_lopt
+from flt_lopt import geometry
+
+SHAPES = {
+  "conv": (3, 3, 4, 8),
+  "scalar": (),
+  "stack": (2, 6, 5),
+  "tall": (40, 3),
+  "vector": (30,),
+  "wide": (3, 40),
+}
+FAN_IN = {"conv": 36, "stack": 6, "tall": 40, "wide": 3}
+STEPS = 20
+
+
+def updates(name, scale, gamma=0.0, parameter=0.3):
+  """Updates at the last of some steps with random gradients."""
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant(name))
+  theta = lopt.init(jax.random.key(0))
+  exponents = theta["step"]["exponents"].at[1, 0].set(gamma)
+  theta["step"] |= {"exponents": exponents}
+  tx = lopt.transform(theta)
+  params = {k: np.full(s, parameter, np.float32) for k, s in SHAPES.items()}
+  rng = np.random.default_rng(0)
+  grads = {
+    k: np.float32(scale * rng.normal(size=(STEPS, *s)))
+    for k, s in SHAPES.items()
+  }
+
+  @jax.jit
+  def run(grads):
+    def step(state, gradient):
+      updates, state = tx.update(gradient, state, params)
+      return state, updates
+
+    return jax.lax.scan(step, tx.init(params), grads)[1]
+
+  rate = lopt.config.init_learning_rate * STEPS / 101
+  return {k: u[-1] / rate for k, u in run(grads).items()}
+
+
+def rms(x):
+  return float(jnp.sqrt(jnp.mean(jnp.square(x))))
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_normalized_steps_of_matrices_follow_their_shape_alone(scale):
+  found = updates("normalized", scale)
+  for name, inputs in FAN_IN.items():
+    assert rms(found[name]) == pytest.approx(inputs**-0.5, rel=1e-5)
+  # The others move as Adam's do, by much less than 1 where signs change.
+  assert rms(found["vector"]) < 0.6
+
+
+def test_orthogonal_steps_have_the_same_size():
+  found = updates("orthogonal", 1.0)
+  for name, inputs in FAN_IN.items():
+    # Singular values end between 0.7 and 1.2, as Muon's do.
+    size = rms(found[name]) * inputs**0.5
+    assert 0.6 < size < 1.3, name
+
+
+def test_relative_steps_are_in_proportion_to_usual_parameters():
+  """With gamma = 1 a matrix of RMS r moves by r, in units of the rate."""
+  found = updates("normalized", 1.0, gamma=1.0)
+  for name in FAN_IN:
+    assert rms(found[name]) == pytest.approx(0.3, rel=1e-4)
+  usual = updates("normalized", 1.0, gamma=0.7, parameter=40**-0.5)
+  assert rms(usual["tall"]) == pytest.approx(40**-0.5, rel=1e-4)
+
+
+def test_vectors_and_empty_tensors_have_no_fan_in_to_follow():
+  for name in ("elementwise", "normalized", "orthogonal"):
+    found = geometry.nominal(name, [(), (5,), (0, 3), (2, 0)])
+    assert all(np.all(np.isfinite(x)) for x in found)
+    np.testing.assert_array_equal(found.log_length, 0.0)
+    np.testing.assert_array_equal(found.rho, 1.0)
