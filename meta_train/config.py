@@ -283,7 +283,7 @@ class MetaTrainConfig:
   )
 
   variant: str = option(
-    "normalized",
+    "flt_damped",
     "the learned optimizer, a name of flt_lopt.list_variants(); the next flags "
     "change it",
     group="The learned optimizer",
