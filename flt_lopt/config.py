@@ -62,7 +62,8 @@ class OptimizerConfig:
       tensors, on their depth, fan-in, fan-out and rank, or `"off"`.
     init_learning_rate: step size of the untrained optimizer; it is the value
       at which the learned step size starts. `None`: 0.001, Adam's, or 0.01
-      where the size of a matrix's step does not follow the gradient's.
+      where the size of a matrix's step does not follow the gradient's. It is
+      chosen when the configuration is made, and `dataclasses.replace` keeps it.
     epsilon: added to the root of the second moment.
     epsilon_mode: `"relative"`, epsilon is in units of the size of the tensor's
       gradients, so that the loss scale drops out: the larger of the root mean

@@ -4,8 +4,9 @@ A tensor of three axes is a stack of matrices, one of four or more a convolution
 kernel, whose last axis is the output and all others the input. Vectors and
 scalars stay as they are.
 
-Normalised: a matrix D moves along D / (RMS(D) sqrt(fan-in)), so that its step
-changes what it gives by the same share whatever its shape.
+Normalised: a tensor D of two axes or more moves along
+D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
+share whatever its shape; a stack has one RMS.
 
 Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
 Newton-Schulz iterations (optax's), times sqrt(max(1, columns / rows)), as in
@@ -32,7 +33,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-  """Returns whether a tensor's step is orthogonalised."""
+  """Returns whether the geometry of matrices applies to a tensor."""
   return len(shape) >= 2 and int(np.prod(shape)) > 0
 
 

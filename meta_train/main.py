@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = importlib.import_module(PROGRAMS[words[0]].module)
     if arguments is not None:
       return module.main(words[1:])
-    sys.argv[1:] = words[1:]
+    # As if it had been started by itself: folders keep the command line.
+    sys.argv[:] = [str(module.__file__), *words[1:]]
     return module.main()
   try:
     with signals.terminable():

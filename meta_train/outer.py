@@ -75,7 +75,7 @@ class StepMetrics(NamedTuple):
   Attributes:
     meta_loss: over the visited families.
     diverged_fraction: of the perturbed copies, over the visited families.
-    grad_norm: of the estimated meta-gradient, before any clipping.
+    grad_norm: of the estimated meta-gradient, before it is clipped as a whole.
     grad_variance: of that estimate, from the spread of its tasks; see
       `meta_train.shares`.
     grad_snr: its signal-to-noise ratio; 0 on average for pure noise.

@@ -138,7 +138,8 @@ def _training_pictures(run: RunFiles) -> Iterable[Picture]:
     yield Picture(
       "gradient",
       training_plots.gradient(run.metrics),
-      "The norm of the meta-gradient before it is clipped, and how much of it "
+      "The norm of the meta-gradient before it is clipped as a whole, and how "
+      "much of it "
       "is signal, from the spread of the tasks in an outer step: 0 is pure "
       "noise.",
       "Norm and signal-to-noise ratio of the meta-gradient over outer steps",
@@ -149,7 +150,8 @@ def _training_pictures(run: RunFiles) -> Iterable[Picture]:
     yield Picture(
       "time_constants",
       training_plots.time_constants(run.metrics),
-      "How long each mode of the memory remembers a gradient.",
+      "How long each mode of the memory remembers a gradient: inner steps, or "
+      "units of a pole's own coordinate.",
       "Time constants of the memory over outer steps",
     )
 
@@ -291,7 +293,7 @@ def _family_table(metrics: list[Row]) -> list[html.Html]:
     return []
 
   def mean(name: str, part: slice) -> str:
-    values = training_plots.column(metrics, name)[1][part]
+    values = training_plots.column(metrics[part], name)[1]
     return f"{values.mean():.4g}" if len(values) else "not visited"
 
   tenth = -(-len(metrics) // 10)

@@ -201,7 +201,8 @@ def _start(config, lopt, key):
   if differing:
     raise UserError(
       f"--init_from={config.init_from} holds an optimizer of other settings; "
-      f"this run has {', '.join(differing)}; give the run those of the file"
+      f"this run has {', '.join(differing)}; give the run those of the file, "
+      "as by --variant"
     )
   return theta
 

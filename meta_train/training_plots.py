@@ -144,7 +144,10 @@ def gradient(rows: Sequence[Row]) -> Draw:
 
 
 def time_constants(rows: Sequence[Row]) -> Draw:
-  """Draws how long each mode of the memory remembers, in inner steps.
+  """Draws how long each mode of the memory remembers.
+
+  That is in inner steps, or in units of the coordinate of a pole that has
+  another.
 
   Args:
     rows: rows with columns `time_constant/NAME`.
@@ -172,7 +175,7 @@ def time_constants(rows: Sequence[Row]) -> Draw:
       )
     log_if_positive(axis, *(values for _, values in curves.values()))
     _label_steps(axis)
-    axis.set_ylabel("time constant, inner steps")
+    axis.set_ylabel("time constant")
     figure.legend(loc="outside lower left", ncols=2)
     changes = {
       name: abs(np.log(values[-1] / values[0]))
@@ -185,7 +188,7 @@ def time_constants(rows: Sequence[Row]) -> Draw:
       most = max(changes, key=lambda name: changes[name])
       first, last = curves[most][1][[0, -1]]
       set_title(
-        figure, f'"{most}" went from {first:.3g} to {last:.3g} inner steps'
+        figure, f'Time constant of "{most}" went from {first:.3g} to {last:.3g}'
       )
     return figure
 

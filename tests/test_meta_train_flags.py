@@ -60,6 +60,9 @@ def test_the_first_word_starts_another_program(name, capsys, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["meta_train", name, "--help"])
   assert main.main() == 0
   assert capsys.readouterr().out == given
+  # Folders keep the command line, which is now that of the program.
+  assert pathlib.Path(sys.argv[0]).stem != "meta_train"
+  assert sys.argv[1:] == ["--help"]
   assert f"  {name} " in flags.help_text(MetaTrainConfig())
 
 

@@ -44,6 +44,8 @@ def test_weights_are_what_the_names_say():
   steps, length = jnp.arange(1023), jnp.int32(1023)
   last = np.asarray(OBJECTIVES["last"].weight(steps, length))
   assert last[-1] == 1023 and not np.any(last[:-1])
+  tail = np.asarray(OBJECTIVES["log_tail"].weight(steps, length))
+  assert np.all(tail[-102:] > 10) and not np.any(tail[:-102])
   by_time = np.asarray(OBJECTIVES["log_time"].weight(steps, length))
   edges = 2 ** np.arange(11) - 1
   octaves = [by_time[a:b].sum() for a, b in itertools.pairwise(edges)]

@@ -99,6 +99,15 @@ def test_families_are_visited_equally_often_in_random_order():
   assert Visits(3, per_step=9).at(4) == (0, 1, 2)
 
 
+def test_single_estimates_are_limited_and_counted():
+  loop = make_loop(known(100.0), known(0.0), limit=0.5)
+  state, (metrics,) = take(loop, loop.init(jnp.zeros(3)), 1)
+  assert metrics.grad_limited == 0.5
+  # Of two families, one far away and one at its target.
+  assert metrics.grad_norm == pytest.approx(0.25, rel=1e-5)
+  np.testing.assert_allclose(state.theta, 0.1 * 0.25 / 3**0.5, rtol=1e-5)
+
+
 def test_only_visited_families_move_and_compile():
   loop = make_loop(
     *(known(float(n)) for n in range(4)), visits=Visits(4, per_step=2, seed=1)

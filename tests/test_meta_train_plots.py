@@ -111,7 +111,7 @@ def test_titles_say_the_finding():
   figure = DRAWN["meta-loss"]()(plot_style.THEMES["light"])
   assert figure.get_suptitle().startswith("Meta-loss fell from 2 to 1.01")
   assert _texts(DRAWN["time constants"]())[0] == (
-    '"beta 0.9" went from 9.5 to 108 inner steps'
+    'Time constant of "beta 0.9" went from 9.5 to 108'
   )
   title, legend = _texts(DRAWN["validation"]())
   assert title == "Validation score: best -3, after 300 outer steps"

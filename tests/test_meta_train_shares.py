@@ -105,6 +105,8 @@ def test_a_limit_shortens_estimates_however_long_and_counts_them():
   assert same.limited == 0.0
   broken = joined(gradients * [[[np.inf]], [[1.0]], [[1.0]]], limit)
   assert not np.any(np.isfinite(broken.gradient))
+  one = Estimate(gradients[0], *np.zeros((2, DEVICES * TASKS)), np.eye(8)[0])
+  assert shares.share([one]).limited == pytest.approx(1 / 8)
   silent = joined(np.zeros_like(gradients), limit)
   assert np.all(silent.gradient == 0.0) and silent.limited == 0.0
 

@@ -9,11 +9,14 @@ With n the nominal direction (Adam's), d the direction that is learned (see
 `flt_lopt.direction`), p the parameters and rms the root mean square over the
 tensor (of p, never less than 1e-3), the update is
 
-    u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
+    u = -eta s(t) [ exp(c) l (rms(p)/q)**gamma rms(d)**rho d / rms(d) + w p ],
 
-where eta is the learned step size, s the nominal schedule, c and w the
-controller's log step and weight decay. At initialisation gamma = 0, rho = 1,
-c = w = 0 and d = n: AdamW. With rho = 0 the step has unit size per tensor.
+where l and q, 1 for the element-wise geometry, are those of
+`flt_lopt.geometry.nominal` (exp of its logarithms), eta is the learned step
+size, s the nominal schedule, c and w the controller's log step and weight
+decay. At initialisation gamma = 0, rho = 1,
+c = w = 0 and d = n: AdamW. With rho = 0 the step has unit size per tensor;
+normalised steps of matrices begin with that.
 
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
 
@@ -21,7 +24,7 @@ Safeguard: where d is not finite, or points away from the nominal reading
 (their inner product, before division by the second moment, isn't positive), the
 tensor moves along Adam's direction,
 
-    u = -eta s(t) [ exp(c) rms(p)**gamma n + w p ],
+    u = -eta s(t) [ exp(c) l (rms(p)/q)**gamma n + w p ],
 
 at the learned length but for rms(d). Where a tensor's gradient is not finite,
 or its mean absolute value is 1e34 or more, the tensor is skipped: its update

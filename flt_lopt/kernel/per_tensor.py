@@ -167,7 +167,10 @@ def _gains(
   """Returns the gains, given the tensors' mean square parameters."""
   shapes = [tensor.shape for tensor in tensors]
   rank = np.asarray([geometry.is_matrix(shape) for shape in shapes], int)
-  log_rate = learned["log_rate"] + rank * learned.get("matrix_log_rate", 0.0)
+  log_rate = learned["log_rate"]
+  if "matrix_log_rate" in learned:
+    matrix = jnp.asarray(rank, log_rate.dtype)
+    log_rate = log_rate + matrix * learned["matrix_log_rate"]
   base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
   log_length, usual, rho = geometry.nominal(config.geometry, shapes)

@@ -12,16 +12,14 @@ networks, and learns twelve numbers: sizes and exponents of the steps, weight
 decay, epsilon, and how the readings of the memory are combined. The result is
 the running average of theta that was best on the suite's validation tasks.
 
-Twelve, and whole runs, because of what was seen with more of theta:
-
-- truncated backpropagation through 100 steps learns what helps within 100
-  steps, smaller steps where the gradient is noisy, and its runs of 2,000 steps
-  end higher than untrained ones (`--estimator=truncated_grad --truncation=100
-  --objective=log --phases=`: validation score +0.03 after 200 outer steps);
-- through whole runs of 200 to 800 steps it learns steps that are too large for
-  runs of 2,000 (`--truncation=200 --max_horizon=800`: -0.29 after 100 outer
-  steps, +1.57 after 200);
-- evolution strategies on all of theta have a signal-to-noise ratio of 0.00.
+Twelve, and whole runs, because with more of theta something else is learned:
+truncated backpropagation (`--estimator=truncated_grad --objective=log
+--phases=`) learns what helps within an unroll, smaller steps where the gradient
+is noisy, and its runs of 2,000 steps end higher than untrained ones; on runs of
+200 to 800 steps, by 200 (`--truncation=200 --min_horizon=200
+--max_horizon=800`), it learns steps that are too large for 2,000; and evolution
+strategies on all of theta (`--phases=`) find no signal in so few runs: see
+`grad_snr` in metrics.jsonl.
 
 Expected: validation scores of -0.06, -0.12, -0.24, -0.30 and -0.33, one each 12
 outer steps (0 is untrained), and a signal-to-noise ratio of about 0.3. On two
