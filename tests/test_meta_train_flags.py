@@ -84,7 +84,8 @@ def test_help_shows_every_flag_with_default_and_unit():
 
 
 def test_every_number_has_a_unit_or_is_a_pure_number():
-  pure = {"seed", "outer_gradient_clip", "theta_average", "process_id"}
+  pure = {"seed", "theta_average", "process_id"}
+  pure |= {"outer_gradient_clip", "task_gradient_clip"}
   for field in config_lib.options():
     if type(field.default) in (int, float) and field.name not in pure:
       assert field.metadata["unit"], field.name

@@ -116,6 +116,7 @@ def test_the_mean_over_unrolls_is_the_objective(name, curve):
     "mean": np.mean(value(curve[:-1])),
     "log": np.mean(value(curve[:-1])),
     "last": value(curve[-2]),
+    "tail": np.mean(value(curve[:-1][-max(LENGTH // 10, 1) :])),
     "log_time": np.mean(
       value(curve[:-1])
       * np.diff(np.log(np.arange(1, LENGTH + 2)))

@@ -34,6 +34,8 @@ from flt_lopt.memory.base import gates
 TINY = 1e-30
 #: Parameters smaller than this count as this large in relative steps.
 MIN_PARAMETER = 1e-3
+#: Largest mean square of parameters that relative steps tell apart.
+MAX_SQUARE = 1e37
 MIN_GAMMA, MAX_EXPONENT = -0.5, 1.5
 #: Of a tensor's mean absolute gradient: beyond it the memory might overflow.
 MAX_MEAN = 1e34
@@ -175,7 +177,9 @@ def _gains(
   base = base * clock_lib.nominal_schedule(clock)
   log_length, usual, rho = geometry.nominal(config.geometry, shapes)
   gamma, rho = _exponents(learned, rank, rho)
-  log_size = 0.5 * jnp.log(parameter + MIN_PARAMETER**2)
+  # Squares of large parameters are infinite, and lengths are not to be.
+  bounded = jnp.minimum(parameter, MAX_SQUARE) + MIN_PARAMETER**2
+  log_size = 0.5 * jnp.log(bounded)
   log_size = log_size - jnp.asarray(usual, parameter.dtype)
   log_length = jnp.asarray(log_length, parameter.dtype)
   extra = controller_lib.weight_decay(learned["weight_decay"])
