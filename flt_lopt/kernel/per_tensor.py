@@ -175,13 +175,13 @@ def _gains(
     log_rate = log_rate + matrix * learned["matrix_log_rate"]
   base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
-  log_length, usual, rho = geometry.nominal(config.geometry, shapes)
-  gamma, rho = _exponents(learned, rank, rho)
+  nominal = geometry.nominal(config.geometry, shapes)
+  gamma, rho = _exponents(learned, rank, nominal.rho)
   # Squares of large parameters are infinite, and lengths are not to be.
   bounded = jnp.minimum(parameter, MAX_SQUARE) + MIN_PARAMETER**2
   log_size = 0.5 * jnp.log(bounded)
-  log_size = log_size - jnp.asarray(usual, parameter.dtype)
-  log_length = jnp.asarray(log_length, parameter.dtype)
+  log_size = log_size - jnp.asarray(nominal.log_size, parameter.dtype)
+  log_length = jnp.asarray(nominal.log_length, parameter.dtype)
   extra = controller_lib.weight_decay(learned["weight_decay"])
   return Gains(
     length=base * jnp.exp(control.log_step + log_length + gamma * log_size),
