@@ -54,7 +54,17 @@ def reference(
         lambda x: geometry.muon_dimensions(x.shape), params
       ),
     )
-  if config.second_moment == "factored":
+  factored = config.second_moment == "factored"
+  if config.geometry == "elementwise" and not factored:
+    return optax.adamw(
+      rate,
+      b1=b1,
+      b2=B2,
+      eps=config.epsilon,
+      weight_decay=weight_decay,
+      nesterov=config.nesterov,
+    )
+  if factored:
     adam = scale_by_factored_adam(b1, B2, config.epsilon)
   else:
     adam = optax.scale_by_adam(b1, B2, config.epsilon, nesterov=config.nesterov)

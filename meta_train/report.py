@@ -139,9 +139,8 @@ def _training_pictures(run: RunFiles) -> Iterable[Picture]:
       "gradient",
       training_plots.gradient(run.metrics),
       "The norm of the meta-gradient before it is clipped as a whole, and how "
-      "much of it "
-      "is signal, from the spread of the tasks in an outer step: 0 is pure "
-      "noise.",
+      "much of it is signal, from the spread of the tasks in an outer step: 0 "
+      "is pure noise.",
       "Norm and signal-to-noise ratio of the meta-gradient over outer steps",
     )
   if run.metrics and any(

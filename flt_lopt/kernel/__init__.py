@@ -14,9 +14,9 @@ tensor (of p, never less than 1e-3), the update is
 where l and q, 1 for the element-wise geometry, are those of
 `flt_lopt.geometry.nominal` (exp of its logarithms), eta is the learned step
 size, s the nominal schedule, c and w the controller's log step and weight
-decay. At initialisation gamma = 0, rho = 1,
-c = w = 0 and d = n: AdamW. With rho = 0 the step has unit size per tensor;
-normalised steps of matrices begin with that.
+decay. At initialisation gamma = 0, rho = 1, c = w = 0 and d = n: AdamW. With
+rho = 0 the step has unit size per tensor; normalised steps of matrices begin
+with that.
 
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
 
