@@ -22,9 +22,9 @@ strategies on all of theta (`--phases=`) find no signal in so few runs: see
 `grad_snr` in metrics.jsonl.
 
 Expected: validation scores of -0.06, -0.12, -0.24, -0.30 and -0.33, one each 12
-outer steps (0 is untrained; again with other rounding -0.06, -0.13, -0.25, -0.32
-and -0.34), and a signal-to-noise ratio of about 0.3. On two
-CPU cores compiling 21 programs took 3 minutes, and the whole run 14 and 17.
+outer steps (0 is untrained; again with other rounding -0.06, -0.13, -0.25,
+-0.32 and -0.34), and a signal-to-noise ratio of about 0.3. On two CPU cores
+compiling 21 programs took 3 minutes, and the whole run 14 and 17.
 """
 
 from meta_train.config import MetaTrainConfig
