@@ -15,7 +15,7 @@ from flt_lopt.attention import registry
 
 #: Version of the inputs that the networks see. Weights are void when it
 #: changes, and `load` refuses those of another version.
-FEATURE_SET = 3
+FEATURE_SET = 4
 
 DIRECTIONS = ("direction", "direction_magnitude", "off")
 GEOMETRIES = ("elementwise", "normalized", "orthogonal")

@@ -10,6 +10,9 @@ size, gates into the memory, and a weight decay:
     (q, k, v) = W_a e,    y = attention over (k_j, v_j), j <= t
     outputs = W_o [e, y] + b_o.
 
+Each output is a head with meta-parameters of its own name, `log_step`,
+`weight_decay`, `rate_gate` and `write_gate`.
+
 With `controller="lstm"` y is the output of an LSTM instead. With
 `tensor_attention` e first attends to the tokens of all tensors of the model,
 each at its depth, log fan-in, log fan-out and rank, and adds what it reads.
@@ -58,18 +61,11 @@ class Control(NamedTuple):
   write_gate: Float[Array, "tensors modes"]
 
 
-def num_outputs(modes: int) -> int:
-  """Returns how many numbers `bound` takes per tensor."""
-  return 2 + 2 * modes
-
-
-def bound(raw: Float[Array, "tensors outputs"], modes: int) -> Control:
+def _bound(raw: Control) -> Control:
   """Squashes raw outputs into their ranges; the memory bounds its gates."""
-  return Control(
-    log_step=LOG_STEP_RANGE * jnp.tanh(raw[:, 0] / LOG_STEP_RANGE),
-    weight_decay=weight_decay(raw[:, 1]),
-    rate_gate=raw[:, 2 : 2 + modes],
-    write_gate=raw[:, 2 + modes :],
+  return raw._replace(
+    log_step=LOG_STEP_RANGE * jnp.tanh(raw.log_step / LOG_STEP_RANGE),
+    weight_decay=weight_decay(raw.weight_decay),
   )
 
 
@@ -193,6 +189,29 @@ def _across(config: OptimizerConfig, encoding, embedded, where):
   return read.reshape(embedded.shape)
 
 
+class _Head(hk.Module):
+  """Weights and biases of one output, zero at initialisation."""
+
+  def __call__(self, inputs: int, outputs: int):
+    w = hk.get_parameter("w", [inputs, outputs], jnp.float32, jnp.zeros)
+    return w, hk.get_parameter("b", [outputs], jnp.float32, jnp.zeros)
+
+
+def _heads(features: Float[Array, "tensors features"], modes: int) -> Control:
+  """Returns all outputs, by one product."""
+  sizes = Control(1, 1, modes, modes)
+  layers = [
+    _Head(name=name)(features.shape[-1], size)
+    for name, size in sizes._asdict().items()
+  ]
+  weights, biases = (
+    jnp.concatenate(parts, axis=-1) for parts in zip(*layers, strict=True)
+  )
+  outputs = features @ weights + biases
+  step, decay, rates, writes = jnp.split(outputs, [1, 2, 2 + modes], axis=-1)
+  return Control(step[:, 0], decay[:, 0], rates, writes)
+
+
 def _network(config: OptimizerConfig, modes: int):
   heads, width = config.controller_heads, config.controller_width
 
@@ -211,8 +230,8 @@ def _network(config: OptimizerConfig, modes: int):
         place = clock.count
       state, read = attend.step(encodings["steps"], state, q, k, v, place)
       read = read.reshape(-1, heads * width)
-    last = hk.Linear(num_outputs(modes), w_init=jnp.zeros, name="last")
-    return last(jnp.concatenate([embedded, read], axis=-1)), state
+    features = jnp.concatenate([embedded, read], axis=-1)
+    return _heads(features, modes), state
 
   return hk.without_apply_rng(hk.transform(network))
 
@@ -251,11 +270,12 @@ def step(
 ) -> tuple[Control, Any]:
   """Takes in one token per tensor and returns (control, state)."""
   if config.controller == "off":
-    nothing = jnp.zeros((token.shape[0], num_outputs(modes)), token.dtype)
-    return bound(nothing, modes), state
+    nothing = jnp.zeros(token.shape[0], token.dtype)
+    gates = jnp.zeros((token.shape[0], modes), token.dtype)
+    return _bound(Control(nothing, nothing, gates, gates)), state
   network = {name: theta[name] for name in theta if name != "encoding"}
   with _usual_promotion():
     raw, state = _network(config, modes).apply(
       network, theta["encoding"], state, token, where, clock
     )
-  return bound(raw, modes), state
+  return _bound(raw), state

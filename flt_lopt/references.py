@@ -78,13 +78,13 @@ def reference(
 
 
 def _normalize(updates):
-  """Gives the updates of matrices an RMS of 1 / sqrt(fan-in); 0 stays 0."""
+  """Gives the updates of matrices an RMS of 1 / sqrt(fan-in), at most."""
 
   def one(x):
     if not geometry.is_matrix(x.shape):
       return x
-    square = geometry.fan_in(x.shape) * jnp.mean(x * x)
-    return x / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    rms = jnp.sqrt(jnp.maximum(jnp.mean(x * x), geometry.MIN_DIRECTION**2))
+    return x / (rms * geometry.fan_in(x.shape) ** 0.5)
 
   return jax.tree.map(one, updates)
 

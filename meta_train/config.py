@@ -222,6 +222,11 @@ class MetaTrainConfig:
   outer_learning_rate: float = option(
     3e-3, "learning rate of the outer Adam", unit="units of theta", above=0
   )
+  rate_scale: str = option(
+    "",
+    "what multiplies --outer_learning_rate in groups of theta, such as "
+    "controller:0.3; empty: 1 for all",
+  )
   outer_warmup: int = option(
     0,
     "over how many outer steps that rate rises from zero, at the start of each "

@@ -1,8 +1,8 @@
 """Groups of meta-parameters, by the path that their arrays have in theta.
 
-`controller` is all of the controller, `controller/last` its last layer, and
-`controller/last/b` that layer's bias: a name stands for the arrays whose path
-begins with it.
+`controller` is all of the controller, `controller/log_step` its head of that
+name, and `controller/log_step/b` that head's bias: a name stands for the arrays
+whose path begins with it.
 
 Main names: `names`, `paths`, `contains`, `check`.
 """
@@ -56,5 +56,5 @@ def check(flag: str, text: str, group: str, theta: Mapping[str, Any]) -> None:
     raise UserError(
       f"--{flag}={text} names {group!r}, which theta does not have"
       f"{closest(group, known)} (there are: {', '.join(wide)}, and parts of "
-      "them, such as controller/last)"
+      "them, such as controller/log_step)"
     )

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import optax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 
 import flt_lopt
-from meta_train import machine, phases, sigmas
+from meta_train import group_scales, machine, phases
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice
 from meta_train.estimators import make_estimator
@@ -106,12 +107,14 @@ def build(
     )
     for family in families
   ]
+  scale = group_scales.parse("sigma_scale", config.sigma_scale, theta)
+  sigma = config.sigma * scale
   estimators = tuple(
     make_estimator(
       config.estimator,
       unroller,
       flat.size,
-      sigmas.parse(config.sigma_scale, config.sigma, theta),
+      sigma,
       num_pairs=config.num_pairs,
       noise_period=config.noise_period,
       shaping=config.shaping,
@@ -125,7 +128,9 @@ def build(
   )
   loop = OuterLoop(
     estimators,
-    outer_optimizer(config),
+    outer_optimizer(
+      config, group_scales.parse("rate_scale", config.rate_scale, theta)
+    ),
     num_tasks=config.num_tasks,
     theta_average=config.theta_average,
     key=run_key,
@@ -165,8 +170,15 @@ def _supervision(config: MetaTrainConfig) -> Supervision | None:
   )
 
 
-def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
-  """Returns Adam behind a clip of the global norm, with its schedule."""
+def outer_optimizer(
+  config: MetaTrainConfig, scale: float | Float[Array, "theta"] = 1.0
+) -> optax.GradientTransformation:
+  """Returns Adam behind a clip of the global norm, with its schedule.
+
+  Args:
+    config: the settings.
+    scale: what multiplies its updates.
+  """
   rate = config.outer_learning_rate
   schedule: optax.ScalarOrSchedule = rate
   if config.outer_decay:
@@ -184,6 +196,7 @@ def outer_optimizer(config: MetaTrainConfig) -> optax.GradientTransformation:
   return optax.chain(
     optax.clip_by_global_norm(config.outer_gradient_clip),
     optax.adam(schedule),
+    optax.stateless(lambda updates, _: scale * updates),
   )
 
 

@@ -76,6 +76,30 @@ def test_relative_steps_are_in_proportion_to_usual_parameters():
   assert rms(usual["tall"]) == pytest.approx(40**-0.5, rel=1e-4)
 
 
+def test_normalized_steps_fade_where_gradients_have_become_zero():
+  """As Adam's do: with b1**t, once its direction is below what counts."""
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("normalized"))
+  tx = lopt.transform(lopt.init(jax.random.key(0)))
+  params = {"w": np.full((4, 5), 0.3, np.float32)}
+  gradients = np.zeros((400, 4, 5), np.float32)
+  gradients[:100] = np.random.default_rng(0).normal(size=(100, 4, 5))
+
+  @jax.jit
+  def run(gradients):
+    def step(state, gradient):
+      updates, state = tx.update({"w": gradient}, state, params)
+      return state, jnp.sqrt(jnp.mean(jnp.square(updates["w"])))
+
+    return jax.lax.scan(step, tx.init(params), gradients)[1]
+
+  sizes = np.asarray(run(gradients))
+  np.testing.assert_allclose(sizes[120], sizes[99], rtol=0.3)
+  assert sizes[300] < 1e-6 * sizes[99]
+  ratios = sizes[201:300] / sizes[200:299]
+  # The second moment forgets the more slowly, the shorter its history.
+  np.testing.assert_allclose(ratios, 0.9 / 0.999**0.5, rtol=5e-3)
+
+
 def test_vectors_and_empty_tensors_have_no_fan_in_to_follow():
   for name in ("elementwise", "normalized", "orthogonal"):
     found = geometry.nominal(name, [(), (5,), (0, 3), (2, 0)])

@@ -238,12 +238,11 @@ def after(gains: Gains, sums: Products) -> StepScalars:
   """
   trusted = jnp.isfinite(sums.direction) & (sums.along > 0)
   square = jnp.where(trusted, sums.direction / gains.size, 1.0)
-  some = square > 0
-  log_square = jnp.log(jnp.where(some, square, 1.0))
+  log_square = jnp.log(jnp.maximum(square, geometry.MIN_DIRECTION**2))
   length = gains.length * jnp.exp(0.5 * gains.power * log_square)
   moves = gains.finite & jnp.isfinite(length)
   return StepScalars(
-    factor=jnp.where(moves & some, length, 0.0),
+    factor=jnp.where(moves, length, 0.0),
     trusted=trusted,
     decay=jnp.where(moves, gains.decay, 0.0),
   )

@@ -7,8 +7,8 @@ perturbation that is credited with them,
     g = c (L+ - L-) / (2 sigma**2),
 
 averaged over `num_pairs` independent pairs. Sigma may be one number for each
-meta-parameter (see `meta_train.sigmas`); those for which it is zero are not
-perturbed and get no gradient. Copies lie along one axis, first all the plus
+meta-parameter (see `meta_train.group_scales`); those for which it is zero are
+not perturbed and get no gradient. Copies lie along one axis, first all the plus
 halves and then all the minus halves, so that the unroll is compiled once and
 run for all.
 

@@ -1,4 +1,4 @@
-"""Perturbations by group: how they are written, and that they stay unbiased.
+"""Factors by group: how they are written, and that they stay unbiased.
 
 Statistical comparisons allow four standard errors of 100,000 episodes.
 """
@@ -10,7 +10,7 @@ import pytest
 from estimator_problems import Walk, estimates
 
 import tasks
-from meta_train import phases, sigmas, training
+from meta_train import group_scales, phases, training
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
@@ -24,22 +24,22 @@ WALK, SIGMA = jnp.array([-0.2, 0.1]), jnp.array([0.1, 0.3])
 
 
 def test_groups_have_their_scales_and_the_others_one():
-  found = sigmas.parse("memory:0.5, controller:2", 0.1, THETA)
+  found = group_scales.parse("sigma_scale", "memory:0.5, controller:2", THETA)
   # Flat theta has the groups in alphabetical order.
-  np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.05, 0.05, 0.1])
-  assert sigmas.parse("", 0.1, THETA) == 0.1
+  np.testing.assert_allclose(found, [2, 2, 2, 0.5, 0.5, 1])
+  assert group_scales.parse("sigma_scale", "", THETA) == 1.0
 
 
 def test_the_narrowest_group_counts():
-  theta = {"controller": {"last": {"b": np.zeros(1), "w": np.zeros(2)}}}
+  theta = {"controller": {"log_step": {"b": np.zeros(1), "w": np.zeros(2)}}}
   theta |= {"controllers": np.zeros(1), "step": np.zeros(())}
-  text = "controller:0,controller/last/b:3,step:0.5"
-  found = sigmas.parse(text, 0.1, theta)
-  np.testing.assert_allclose(found, [0.3, 0.0, 0.0, 0.1, 0.05])
-  (phase,) = phases.parse("step+controller/last/w", theta)
+  text = "controller:0,controller/log_step/b:3,step:0.5"
+  found = group_scales.parse("sigma_scale", text, theta)
+  np.testing.assert_allclose(found, [3, 0, 0, 1, 0.5])
+  (phase,) = phases.parse("step+controller/log_step/w", theta)
   np.testing.assert_array_equal(phase.free, [0, 1, 1, 0, 1])
-  with pytest.raises(UserError, match="did you mean controller/last/b"):
-    sigmas.parse("controller/lats/b:2", 0.1, theta)
+  with pytest.raises(UserError, match="did you mean controller/log_step/b"):
+    group_scales.parse("rate_scale", "controller/log_stop/b:2", theta)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_the_narrowest_group_counts():
     ("memory:-1", "'-1' must be a number from 0 up"),
     ("memory:inf", "'inf' must be a number"),
     ("memory:2,memory:3", "names memory twice"),
-    ("memory:0,controller:0,step:0", "perturbs nothing"),
+    ("memory:0,controller:0,step:0", "leaves nothing"),
   ],
 )
 def test_mistakes_are_refused(text, words):
   with pytest.raises(UserError, match=words):
-    sigmas.parse(text, 0.1, THETA)
+    group_scales.parse("sigma_scale", text, THETA)
 
 
 def per_episode(name, sigma, *, samples=100_000, free=None, **options):
@@ -84,7 +84,7 @@ def test_every_unbiased_estimator_stays_so(name, period, options):
   error = found.std(axis=0) / np.sqrt(len(found))
   want = Walk().smoothed(WALK, SIGMA, period)
   assert np.all(np.abs(found.mean(axis=0) - want) < 4 * error)
-  # The test has teeth: it tells which of the two sigmas belongs to which.
+  # The test has teeth: it tells which of the two scales belongs to which.
   swapped = Walk().smoothed(WALK, SIGMA[::-1], period)
   assert np.max(np.abs(found.mean(axis=0) - swapped) / error) > 6
 
@@ -121,3 +121,13 @@ def test_the_flag_reaches_the_estimators(monkeypatch):
   config = MetaTrainConfig(sigma_scale="stepp:3", num_devices=1)
   with pytest.raises(UserError, match="did you mean step"):
     training.build(config, (family,))
+
+
+def test_outer_rates_are_those_of_their_groups():
+  scale = group_scales.parse("rate_scale", "memory:0.5,controller:0", THETA)
+  config = MetaTrainConfig(outer_learning_rate=0.1, outer_gradient_clip=10.0)
+  tx = training.outer_optimizer(config, scale)
+  gradient = jnp.array([1.0, -1.0, 2.0, 0.5, 1.0, -2.0])
+  found, _ = tx.update(gradient, tx.init(gradient))
+  # Adam's first step is the rate, whatever the size of the gradient.
+  np.testing.assert_allclose(found, [0, 0, 0, -0.05, -0.05, 0.1], rtol=1e-4)
