@@ -12,6 +12,7 @@ import dataclasses
 import os
 from typing import Any
 
+from meta_train import shared_options
 from meta_train.errors import UserError, check_choice
 from meta_train.options import check_bounds, option
 
@@ -50,11 +51,7 @@ class MetaTrainConfig:
     "which of the suite's training families to meta-train on, by name, "
     "separated by commas; empty: all of them",
   )
-  data_dir: str = option(
-    "",
-    "folder of published data sets (MNIST, CIFAR-10, ...) for suites that use "
-    "them where there are some; empty: only data that is always there",
-  )
+  data_dir: str = shared_options.data_dir()
   run_dir: str = option(
     "",
     "folder of this run; empty: runs/SUITE-seedSEED",
@@ -370,14 +367,8 @@ class MetaTrainConfig:
     low=0.0,
     may_change=True,
   )
-  num_devices: int = option(
-    0,
-    "XLA devices of a process to share its tasks among; 0: on a CPU one per "
-    "core, else all; a run continued with another number is the same to "
-    "rounding",
-    unit="devices",
-    low=0,
-    may_change=True,
+  num_devices: int = shared_options.num_devices(
+    "; a run continued with another number is the same to rounding"
   )
   num_processes: int = option(
     0,
@@ -399,12 +390,7 @@ class MetaTrainConfig:
     "host:port of process 0, the same for all; empty: as jax detects",
     may_change=True,
   )
-  compilation_cache_dir: str = option(
-    "",
-    "where compiled programs are kept for the next start; empty: in the "
-    "user's cache folder; off: nowhere",
-    may_change=True,
-  )
+  compilation_cache_dir: str = shared_options.compilation_cache_dir()
 
   def __post_init__(self) -> None:
     check_bounds(self)

@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from meta_train import baseline_results, command_line
-from meta_train import config as config_lib
+from meta_train import baseline_results, command_line, shared_options
 from meta_train.errors import UserError
 from meta_train.options import check_bounds, option
 from meta_train.program import run_program
@@ -42,9 +41,7 @@ class EvaluateConfig:
     "held_out_small",
     "suite whose held-out (or else validation) tasks to evaluate on",
   )
-  tasks: str = option(
-    "", "only these tasks of the suite, separated by commas; empty: all"
-  )
+  tasks: str = shared_options.chosen_tasks()
   sweep: str = option(
     "",
     "instead of the plain evaluation these sweeps, separated by commas: "
@@ -82,18 +79,9 @@ class EvaluateConfig:
     "same suite; empty: runs/evaluation-SUITE",
     group="The machine",
   )
-  data_dir: str = option(
-    "", "folder of published data sets, for suites that use them"
-  )
-  num_devices: int = option(
-    0,
-    "XLA devices to share the work; 0: on a CPU one per core, else all",
-    unit="devices",
-    low=0,
-  )
-  compilation_cache_dir: str = option(
-    "", "where compiled programs are kept; empty: the user's cache; off: none"
-  )
+  data_dir: str = shared_options.data_dir()
+  num_devices: int = shared_options.num_devices()
+  compilation_cache_dir: str = shared_options.compilation_cache_dir()
 
   def __post_init__(self) -> None:
     check_bounds(self)
@@ -129,14 +117,20 @@ def run(config: EvaluateConfig) -> None:
   Raises:
     UserError: for anything the user can mend.
   """
-  from meta_train import evaluation_folder, jobs, overhead, suite_report
+  from meta_train import (
+    evaluation_folder,
+    jobs,
+    machine,
+    overhead,
+    suite_report,
+  )
   from meta_train.evaluation_plan import (
     baseline_jobs,
     make_jobs,
     shipped_baselines,
   )
 
-  _set_up(config)
+  machine.set_up(config.num_devices, config.compilation_cache_dir)
   plan = _plan(config)
   folder = evaluation_folder.open_folder(
     config.folder or f"runs/evaluation-{config.task_suite}",
@@ -169,17 +163,6 @@ def run(config: EvaluateConfig) -> None:
   for sentence in suite_report.headlines(folder.path):
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
-
-
-def _set_up(config: EvaluateConfig) -> None:
-  from meta_train import machine
-
-  machine.set_up(
-    config_lib.MetaTrainConfig(
-      num_devices=config.num_devices,
-      compilation_cache_dir=config.compilation_cache_dir,
-    )
-  )
 
 
 def _plan(config: EvaluateConfig) -> Any:

@@ -12,18 +12,28 @@ import pathlib
 
 import jax
 
-from meta_train import config as config_lib
 from meta_train import processes
 from meta_train.errors import UserError
 
 
-def set_up(config: config_lib.MetaTrainConfig) -> processes.Group:
+def set_up(
+  num_devices: int,
+  compilation_cache_dir: str,
+  *,
+  coordinator_address: str = "",
+  num_processes: int = 1,
+  process_id: int = -1,
+) -> processes.Group:
   """Configures jax and finds the run's other processes.
 
-  Call it before anything computes.
+  Call it before anything computes. The arguments are the flags of these names.
 
   Args:
-    config: the settings of the machine are used.
+    num_devices: of this process; 0: on a CPU one per core, else all.
+    compilation_cache_dir: see `cache_folder`.
+    coordinator_address: see `processes.join`.
+    num_processes: likewise.
+    process_id: likewise.
 
   Returns:
     The processes of the run.
@@ -36,37 +46,35 @@ def set_up(config: config_lib.MetaTrainConfig) -> processes.Group:
   # only for those who told jax itself.
   told = getattr(jax.config, "jax_num_cpu_devices", -1)
   most = max(num_cores(), told)
-  _set_num_devices(min(config.num_devices, most) or num_cores())
-  folder = cache_folder(config.compilation_cache_dir)
+  _set_num_devices(min(num_devices, most) or num_cores())
+  folder = cache_folder(compilation_cache_dir)
   if folder is not None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: a start consists of many of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-  group = processes.join(
-    config.coordinator_address, config.num_processes, config.process_id
-  )
-  devices(config)
+  group = processes.join(coordinator_address, num_processes, process_id)
+  devices(num_devices)
   return group
 
 
-def devices(config: config_lib.MetaTrainConfig) -> list[jax.Device]:
+def devices(count: int) -> list[jax.Device]:
   """Returns the devices to share the tasks among.
 
   Args:
-    config: `num_devices` is used; 0 means all there are.
+    count: how many; 0: all there are.
 
   Raises:
     UserError: there are fewer devices than asked for.
   """
   found = jax.local_devices()
-  if config.num_devices > len(found):
+  if count > len(found):
     kind = found[0].platform
     reason = f" (this machine has {num_cores()} cores)" if kind == "cpu" else ""
     raise UserError(
-      f"--num_devices={config.num_devices} is more than the {len(found)} "
+      f"--num_devices={count} is more than the {len(found)} "
       f"{kind} device(s) there are{reason}; use 0 for all of them"
     )
-  return found[: config.num_devices or len(found)]
+  return found[: count or len(found)]
 
 
 def num_cores() -> int:

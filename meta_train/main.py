@@ -71,7 +71,13 @@ def _run(config: MetaTrainConfig) -> None:
   import flt_lopt
   from meta_train import loop, machine
 
-  group = machine.set_up(config)
+  group = machine.set_up(
+    config.num_devices,
+    config.compilation_cache_dir,
+    coordinator_address=config.coordinator_address,
+    num_processes=config.num_processes,
+    process_id=config.process_id,
+  )
   try:
     with contextlib.closing(group):
       loop.run(config, group)

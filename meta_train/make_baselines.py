@@ -15,8 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from meta_train import baseline_results, baselines, command_line
-from meta_train import config as config_lib
+from meta_train import (
+  baseline_results,
+  baselines,
+  command_line,
+  shared_options,
+)
 from meta_train.errors import UserError
 from meta_train.options import check_bounds, option
 from meta_train.program import run_program
@@ -31,9 +35,7 @@ class MakeBaselinesConfig:
     "suite whose held-out (or else validation) tasks get baselines",
     group="What to compute",
   )
-  tasks: str = option(
-    "", "only these tasks of the suite, separated by commas; empty: all"
-  )
+  tasks: str = shared_options.chosen_tasks()
   baselines: str = option(
     "", "only these baselines, separated by commas; empty: all"
   )
@@ -49,18 +51,9 @@ class MakeBaselinesConfig:
   folder: str = option(
     "", "where to write; empty: into the package", group="The machine"
   )
-  data_dir: str = option(
-    "", "folder of published data sets, for suites that use them"
-  )
-  num_devices: int = option(
-    0,
-    "XLA devices to share the work; 0: on a CPU one per core, else all",
-    unit="devices",
-    low=0,
-  )
-  compilation_cache_dir: str = option(
-    "", "where compiled programs are kept; empty: the user's cache; off: none"
-  )
+  data_dir: str = shared_options.data_dir()
+  num_devices: int = shared_options.num_devices()
+  compilation_cache_dir: str = shared_options.compilation_cache_dir()
 
   def __post_init__(self) -> None:
     check_bounds(self)
@@ -150,12 +143,7 @@ def _done(path: pathlib.Path, protocol: dict[str, Any]):
 def _run(config: MakeBaselinesConfig) -> None:
   from meta_train import environment, machine, problems
 
-  machine.set_up(
-    config_lib.MetaTrainConfig(
-      num_devices=config.num_devices,
-      compilation_cache_dir=config.compilation_cache_dir,
-    )
-  )
+  machine.set_up(config.num_devices, config.compilation_cache_dir)
   described = environment.describe(seed=0, command=sys.argv)
   kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
   kept += ["versions", "git_revision"]

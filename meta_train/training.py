@@ -222,7 +222,7 @@ def _start(config, lopt, key):
 
 def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:
   """Returns devices among which this process's tasks divide evenly."""
-  found = machine.devices(config)
+  found = machine.devices(config.num_devices)
   if config.num_tasks % group.size:
     raise UserError(
       f"--num_tasks={config.num_tasks} is not a multiple of the {group.size} "

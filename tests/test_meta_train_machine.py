@@ -9,7 +9,6 @@ import jax
 import pytest
 
 from meta_train import machine
-from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -17,11 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PROGRAM = """
 import sys
 from meta_train import machine
-from meta_train.config import MetaTrainConfig
-config = MetaTrainConfig(num_devices=int(sys.argv[1]))
-machine.set_up(config)
+count = int(sys.argv[1])
+machine.set_up(count, "")
 import jax
-assert len(machine.devices(config)) == int(sys.argv[1])
+assert len(machine.devices(count)) == count
 print(jax.jit(lambda x: (x * x).sum())(jax.numpy.arange(3.0)))
 """
 
@@ -50,11 +48,10 @@ def test_devices_and_compiled_programs_are_as_asked(tmp_path):
 
 def test_no_more_devices_than_there_are():
   count = jax.local_device_count()
-  assert machine.devices(MetaTrainConfig()) == jax.local_devices()
-  assert len(machine.devices(MetaTrainConfig(num_devices=1))) == 1
-  config = MetaTrainConfig(num_devices=count + 1)
+  assert machine.devices(0) == jax.local_devices()
+  assert len(machine.devices(1)) == 1
   with pytest.raises(UserError, match=rf"--num_devices={count + 1} .*use 0"):
-    machine.devices(config)
+    machine.devices(count + 1)
 
 
 def test_devices_are_at_most_as_many_as_cores(monkeypatch):
@@ -62,10 +59,9 @@ def test_devices_are_at_most_as_many_as_cores(monkeypatch):
   monkeypatch.setattr(machine, "_set_num_devices", asked.append)
   monkeypatch.setattr(machine, "num_cores", lambda: 6)
   most = max(6, jax.config.jax_num_cpu_devices)
-  config = MetaTrainConfig(num_devices=500, compilation_cache_dir="off")
   with pytest.raises(UserError, match=r"--num_devices=500 .*has 6 cores"):
-    machine.set_up(config)
-  machine.set_up(MetaTrainConfig(compilation_cache_dir="off"))
+    machine.set_up(500, "off")
+  machine.set_up(0, "off")
   assert asked == [most, 6]
 
 
