@@ -143,12 +143,15 @@ def learned_candidate(
   )
 
 
-def weights_candidate(weights: str, taken: Iterable[str] = ()) -> Candidate:
+def weights_candidate(
+  weights: str, taken: Iterable[str] = (), *, untrained: bool = False
+) -> Candidate:
   """Makes weights, by shipped name or path, a candidate.
 
   Args:
     weights: as for `flt_lopt.load`.
     taken: names that other candidates have.
+    untrained: whether the same optimizer at initialisation is evaluated too.
 
   Returns:
     A candidate called by the shipped name, the file's name, or, for the
@@ -163,8 +166,12 @@ def weights_candidate(weights: str, taken: Iterable[str] = ()) -> Candidate:
     raise UserError(f"--weights={weights}: {error}") from error
   path = pathlib.Path(os.path.abspath(weights))
   name = path.parent.name if path.stem == "theta" else path.stem
+  optimizer = flt_lopt.LearnedOptimizer(config)
   return learned_candidate(
-    flt_lopt.LearnedOptimizer(config), theta, name=_free(name, taken)
+    optimizer,
+    theta,
+    untrained=optimizer.init(jax.random.key(0)) if untrained else None,
+    name=_free(name, taken),
   )
 
 

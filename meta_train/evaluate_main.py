@@ -8,6 +8,7 @@ Main names: `main`, `EvaluateConfig`.
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ class EvaluateConfig:
     "",
     "names of shipped weights, or files of weights, separated by commas",
     group="What to evaluate",
+  )
+  untrained: bool = option(
+    False,
+    "evaluate the optimizers of --weights at their initialisation too: what "
+    "has meta-training achieved?",
   )
   optimizer: str = option(
     "",
@@ -171,7 +177,10 @@ def _plan(config: EvaluateConfig) -> Any:
 
   candidates: list[Any] = []
   for make, names in (
-    (weights_candidate, config.weights),
+    (
+      functools.partial(weights_candidate, untrained=config.untrained),
+      config.weights,
+    ),
     (user_candidate, config.optimizer),
   ):
     for name in _split(names):

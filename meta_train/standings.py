@@ -5,7 +5,7 @@ those at its best learning rate. What is missing from the rows is told in a
 sentence, and so is what was measured on another definition of a task than its
 newest rows, which is left out.
 
-Names: `Standings`, `standings`, `of_newest_definition`, `Sweep`, `sweeps_in`.
+Names: `Standings`, `standings`, `of_newest_definition`, `of_rows`, `gaps`.
 """
 
 import dataclasses
@@ -28,9 +28,7 @@ REQUIRED = ("task", "num_steps", "setting", "optimizer", "role") + (
   "curve_every",
   "curve",
 )
-CANDIDATE_ROLES = ("learned", "user")
-#: Sweeps of what an optimizer is told, and a baseline is not.
-TOLD = ("told_steps",)
+CANDIDATE_ROLES = ("learned", "untrained", "user")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +122,8 @@ def standings(
     The standings, and a sentence for each thing that is missing.
   """
   kept, problems = of_newest_definition(rows)
-  result = _standings(kept)
-  return result, [*problems, *_gaps(result, num_seeds)]
+  result = of_rows(kept)
+  return result, [*problems, *gaps(result, num_seeds)]
 
 
 def of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
@@ -157,7 +155,12 @@ def of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
   return kept, problems
 
 
-def _standings(rows: Iterable[Row]) -> Standings:
+def of_rows(rows: Iterable[Row]) -> Standings:
+  """Puts rows of one setting, and of one definition of each task, together.
+
+  Args:
+    rows: the rows.
+  """
   by_task: dict[str, dict[str, list[Row]]] = {}
   for row in rows:
     by_task.setdefault(row["task"], {}).setdefault(row["optimizer"], []).append(
@@ -293,9 +296,16 @@ def _field(picked: Mapping[str, Mapping[str, Sequence[Row]]], name: str) -> Any:
   }
 
 
-def _gaps(
+def gaps(
   found: Standings, num_seeds: int | None, *, speed_ups: bool = True
 ) -> list[str]:
+  """Returns a sentence for each thing that is missing.
+
+  Args:
+    found: the results.
+    num_seeds: as for `standings`.
+    speed_ups: whether an envelope is needed.
+  """
   problems = []
   if not found.tasks:
     return ["there are no results."]
@@ -331,77 +341,3 @@ def _gaps(
       "measured against."
     )
   return problems
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-  """The results of one sweep.
-
-  Attributes:
-    name: of the sweep.
-    settings: value -> the standings there, in the order of the rows. What a
-      baseline is not told changes nothing for it: its runs of the one setting
-      that has some are at all of them.
-  """
-
-  name: str
-  settings: Mapping[str, Standings]
-
-
-def sweeps_in(
-  rows: Iterable[Row], *, num_seeds: int | None = None
-) -> tuple[list[Sweep], list[str]]:
-  """Puts the rows of sweeps together; others are left out.
-
-  Args:
-    rows: rows as `meta_train.evaluate` writes them.
-    num_seeds: as for `standings`.
-
-  Returns:
-    The sweeps, and a sentence for each thing that is missing.
-  """
-  found: dict[str, dict[str, list[Row]]] = {}
-  for row in rows:
-    if row["setting"]:
-      settings = found.setdefault(row["setting"]["sweep"], {})
-      settings.setdefault(row["setting"]["value"], []).append(row)
-  sweeps: list[Sweep] = []
-  problems: list[str] = []
-  for name, each in found.items():
-    there: dict[str, Standings] = {}
-    for value, group in each.items():
-      kept, left_out = of_newest_definition(group)
-      there[value] = _standings(kept)
-      problems += [f"{name} {value}: {sentence}" for sentence in left_out]
-    if name in TOLD:
-      there = _with_untold(there)
-    problems += _sweep_gaps(name, there, num_seeds)
-    sweeps.append(Sweep(name, there))
-  return sweeps, problems
-
-
-def _sweep_gaps(
-  name: str, settings: Mapping[str, Standings], num_seeds: int | None
-) -> list[str]:
-  """Says what settings lack, and once what all of them do."""
-  where: dict[str, list[str]] = {}
-  for value, found in settings.items():
-    for sentence in _gaps(found, num_seeds, speed_ups=False):
-      where.setdefault(sentence, []).append(value)
-  return [
-    f"{name}: {sentence}"
-    if len(values) == len(settings)
-    else f"{name} {', '.join(values)}: {sentence}"
-    for sentence, values in where.items()
-  ]
-
-
-def _with_untold(settings: Mapping[str, Standings]) -> dict[str, Standings]:
-  """Puts each baseline's runs of one setting where it has none."""
-  filled = dict(settings)
-  for source in settings.values():
-    for name in source.baselines:
-      for value, there in filled.items():
-        if name not in there.baselines:
-          filled[value] = there.with_optimizer(name, source)
-  return filled

@@ -23,7 +23,8 @@ from meta_train.plot_style import (
 )
 from meta_train.plots import draw_runs
 from meta_train.scores import Score
-from meta_train.standings import Standings, Sweep
+from meta_train.standings import Standings
+from meta_train.sweep_standings import Sweep
 
 # For candidates beyond the first, in the light and in the dark theme.
 _MORE = ("#009e73", "#cc79a7", "#7a5195", "#8c6d1f", "#56b4e9", "#a32a2a")

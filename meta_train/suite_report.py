@@ -19,6 +19,7 @@ from meta_train import (
   plots,
   suite_plots,
   suite_tables,
+  sweep_standings,
 )
 from meta_train import report_html as html
 from meta_train import scores as scores_lib
@@ -27,8 +28,9 @@ from meta_train.baseline_runs import REFERENCE
 from meta_train.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.report_parts import REPORT, Picture, draw, problem_list
 from meta_train.rows import Row, read_json, read_rows, write_text
-from meta_train.standings import Standings, Sweep
+from meta_train.standings import Standings
 from meta_train.suite_tables import Table
+from meta_train.sweep_standings import Sweep
 
 TABLES = "tables"
 # There is a picture for each task.
@@ -76,7 +78,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   # An evaluation that wanted no baselines says that they are {}.
   plain += baseline_results.beside(plain, about.get("baselines"))
   num_seeds = about.get("num_seeds")
-  sweeps, sweep_gaps = standings_lib.sweeps_in(rows.rows, num_seeds=num_seeds)
+  sweeps, sweep_gaps = sweep_standings.sweeps_in(rows.rows, num_seeds=num_seeds)
   found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.

@@ -17,7 +17,8 @@ from meta_train.baseline_runs import REFERENCE
 from meta_train.measures.aggregate import Estimate
 from meta_train.rows import Row
 from meta_train.scores import Score
-from meta_train.standings import Standings, Sweep
+from meta_train.standings import Standings
+from meta_train.sweep_standings import Sweep
 
 
 class Table(NamedTuple):

@@ -106,8 +106,16 @@ def test_what_was_evaluated_before_is_still_said(folder):
 @pytest.mark.slow
 def test_shipped_weights_by_name_with_kernels(tmp_path):
   flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]
-  assert _run(tmp_path, *flags) == 0
-  assert _names(tmp_path) == {("griewank", "flt-quick")}
+  assert _run(tmp_path, *flags, "--untrained") == 0
+  names = {"flt-quick", "flt-quick, untrained"}
+  assert _names(tmp_path) == {("griewank", name) for name in names}
+  # Both are candidates of the report, and not the same.
+  page = (tmp_path / "report.html").read_text()
+  assert all(f"{name}: there is no adam" in page for name in names)
+  losses = {
+    row["optimizer"]: row["final"]["train"]["loss"] for row in _rows(tmp_path)
+  }
+  assert len(set(losses.values())) == 2
   assert (tmp_path / "kernels-flt-quick.json").exists()
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import suite_rows
 
-from meta_train import scores, standings, suite_plots, suite_tables
+from meta_train import (
+  scores,
+  standings,
+  suite_plots,
+  suite_tables,
+  sweep_standings,
+)
 from meta_train.measures import smoothing
 
 TASKS = ("one", "two", "three")
@@ -288,7 +294,7 @@ def _sweep(name, **settings):
     for value, made in settings.items()
     for row in made
   ]
-  (sweep,), problems = standings.sweeps_in(rows, num_seeds=5)
+  (sweep,), problems = sweep_standings.sweeps_in(rows, num_seeds=5)
   assert list(sweep.settings) == list(settings)
   return sweep, problems
 
