@@ -61,7 +61,8 @@ def flt(
   per tensor the log step size c and the weight decay w are learned, and s is a
   warm-up and cosine decay over `num_steps`. Before meta-training a . y is the
   first reading, f = c = w = gamma = 0 and rho = 1, which is AdamW. In other
-  geometries steps of matrices have other sizes; see `flt_lopt.geometry`.
+  geometries steps of matrices have other sizes; see `flt_lopt.geometry`. An
+  rms(p) below 1e-3 and an rms(d) below 0.1 count as these.
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or

@@ -71,7 +71,7 @@ def _bound(raw: Control) -> Control:
 
 def weight_decay(raw: Float[Array, "..."]) -> Float[Array, "..."]:
   """Returns a learned weight decay in [0, 0.1], 0 at 0."""
-  return MAX_WEIGHT_DECAY * jnp.minimum(_hinge(raw), 1.0)
+  return MAX_WEIGHT_DECAY * jnp.clip(_hinge(raw), 0.0, 1.0)
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ def _usual_promotion():
 
 
 def _hinge(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """Returns about max(x, 0), 0 at 0, with a slope on both sides of it."""
+  """Returns about x above 0, 0 at 0 with half the slope, and less below."""
   return 0.5 * (x + jnp.sqrt(x * x + 0.01) - 0.1)
 
 
