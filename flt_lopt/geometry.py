@@ -6,8 +6,8 @@ scalars stay as they are.
 
 Normalised: a tensor D of two axes or more moves along
 D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
-share whatever its shape; a stack has one RMS. An RMS below 0.1 counts as 0.1, so
-that steps fade where gradients have become zero, whose direction the memory
+share whatever its shape; a stack has one RMS. An RMS below 0.1 counts as 0.1,
+so that steps fade where gradients have become zero, whose direction the memory
 still has: Adam's direction has 0.2 where gradients are noise, and 1 where they
 agree.
 
