@@ -78,7 +78,7 @@ setup(
   package_data={
     "flt_lopt": ["py.typed", "pretrained/*.safetensors"],
     "tasks": ["py.typed"],
-    "meta_train": ["py.typed", "baseline_results/*.jsonl.gz"],
+    "meta_train": ["py.typed", "evaluation/baseline_results/*.jsonl.gz"],
   },
   install_requires=REQUIREMENTS,
   extras_require=EXTRAS,

@@ -199,10 +199,9 @@ class _Head(hk.Module):
 
 def _heads(features: Float[Array, "tensors features"], modes: int) -> Control:
   """Returns all outputs, by one product."""
-  sizes = Control(1, 1, modes, modes)
+  sizes = dict(zip(Control._fields, (1, 1, modes, modes), strict=True))
   layers = [
-    _Head(name=name)(features.shape[-1], size)
-    for name, size in sizes._asdict().items()
+    _Head(name=name)(features.shape[-1], size) for name, size in sizes.items()
   ]
   weights, biases = (
     jnp.concatenate(parts, axis=-1) for parts in zip(*layers, strict=True)

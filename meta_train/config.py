@@ -12,9 +12,9 @@ import dataclasses
 import os
 from typing import Any
 
-from meta_train import shared_options
+from meta_train.command import shared_options
+from meta_train.command.options import check_bounds, option
 from meta_train.errors import UserError, check_choice
-from meta_train.options import check_bounds, option
 
 RESULTS = ("average", "best")
 

@@ -1,325 +1,254 @@
-"""Evaluation: learned and hand-designed optimizers on the same inner tasks.
+"""`python -m meta_train.evaluate`: optimizers on a suite of tasks.
 
-Idea: every optimizer trains every task from the same seeds, and each run
-becomes one row in `evaluation.jsonl`, from which all tables and pictures are
-made. Rows that are already there, from the same weights, task, steps and
-seeds, are not computed again.
+Evaluates weights of ours (by shipped name or file) and optimizers of anybody
+(module:factory) on every task of a suite, puts the tuned baselines beside
+them, and writes rows, tables, pictures and a page into one folder.
 
-`python -m meta_train.evaluate --help` is the program of `evaluate_main`;
-`python -m meta_train` calls `evaluate_run` at the end of a run.
-
-Names: `evaluate`, `evaluate_run`, `candidate_job`, `write_kernels`.
+Main names: `main`, `EvaluateConfig`.
 """
 
+import dataclasses
 import functools
-import os
-import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from jaxtyping import Array, Key, PyTree
+from meta_train.command import command_line, shared_options
+from meta_train.command.options import check_bounds, option
+from meta_train.command.program import run_program
+from meta_train.errors import UserError
+from meta_train.evaluation import baseline_results
 
-from meta_train import baselines as baselines_lib
-from meta_train import jobs, run_rows
-from meta_train.candidates import (
-  Candidate,
-  baseline_candidate,
-  learned_candidate,
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """The flags of the program.
+
+  Raises:
+    UserError: at construction, for a value out of its range.
+  """
+
+  weights: str = option(
+    "",
+    "names of shipped weights, or files of weights, separated by commas",
+    group="What to evaluate",
+  )
+  untrained: bool = option(
+    False,
+    "evaluate the optimizers of --weights at their initialisation too: what "
+    "has meta-training achieved?",
+  )
+  optimizer: str = option(
+    "",
+    "optimizers of your own, separated by commas: module:factory, where "
+    "factory(num_steps=...) returns an optax transformation",
+  )
+  task_suite: str = option(
+    "held_out_small",
+    "suite whose held-out (or else validation) tasks to evaluate on",
+  )
+  tasks: str = shared_options.chosen_tasks()
+  sweep: str = option(
+    "",
+    "instead of the plain evaluation these sweeps, separated by commas: "
+    "horizon, width, batch_size, told_steps, loss_scale, dtype",
+  )
+  steps: int = option(
+    baseline_results.NUM_STEPS, "length of a run", unit="inner steps", low=2
+  )
+  seeds: int = option(
+    baseline_results.NUM_SEEDS,
+    "runs of each optimizer on each task",
+    unit="runs",
+    low=1,
+  )
+  baselines: str = option(
+    "",
+    "hand-designed optimizers to compare with, separated by commas; none; "
+    "empty: all (in sweeps, adam)",
+    group="What to compare with",
+  )
+  compute_baselines: bool = option(
+    False,
+    "compute baselines that don't ship with the package for these tasks, "
+    "steps and seeds; it takes much longer than the rest",
+  )
+  overhead_tasks: int = option(
+    3,
+    "tasks, from small to large, on which to measure time per step",
+    unit="tasks",
+    low=0,
+  )
+  folder: str = option(
+    "",
+    "where rows and report go, beside those of earlier evaluations of the "
+    "same suite; empty: runs/evaluation-SUITE",
+    group="The machine",
+  )
+  data_dir: str = shared_options.data_dir()
+  num_devices: int = shared_options.num_devices()
+  compilation_cache_dir: str = shared_options.compilation_cache_dir()
+
+  def __post_init__(self) -> None:
+    check_bounds(self)
+
+
+PROGRAM = command_line.Program(
+  name="python -m meta_train.evaluate",
+  config=EvaluateConfig,
+  actions={"help": "show this text"},
 )
-from meta_train.curves import Curves, training_curves
-from meta_train.definition import definition, digest
-from meta_train.rows import Row, write_json
-
-FILE_NAME = "evaluation.jsonl"
-KERNELS = "kernels.json"
-# Keeps the keys of evaluation apart from those of meta-training.
-_STREAM = 0x0E7A1
-#: Learning rates of Adam at the end of a run of meta-training.
-QUICK_RATES = baselines_lib.half_decades(-4, 7)
 
 
-def seed_keys(seed: int, num_seeds: int | Sequence[int]) -> Key[Array, "seeds"]:
-  """Returns the keys of runs; key i does not depend on how many there are.
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns the exit code.
 
   Args:
-    seed: seed of the evaluation.
-    num_seeds: number of runs, which are 0, 1, ...; or the runs' own numbers.
-
-  Returns:
-    One typed key per run.
+    arguments: without the program's name; None: those of this process.
   """
-  numbers = range(num_seeds) if isinstance(num_seeds, int) else num_seeds
-  base = jax.random.fold_in(jax.random.key(seed), _STREAM)
-  return jax.vmap(lambda i: jax.random.fold_in(base, i))(
-    jnp.asarray(list(numbers))
+  return run_program(
+    PROGRAM,
+    run,
+    arguments,
+    summary="Evaluates optimizers on a suite of tasks and writes a report.",
   )
 
 
-def run_curves(
-  task: Any,
-  candidate: Candidate,
-  *,
-  num_steps: int,
-  seeds: Sequence[int],
-  seed: int = 0,
-  told_steps: int | None = None,
-  loss_scale: float = 1.0,
-  **options: Any,
-) -> Curves:
-  """Trains with all variants of a candidate.
+def run(config: EvaluateConfig) -> None:
+  """Does what the flags say.
 
   Args:
-    task: an inner task.
-    candidate: the optimizers.
-    num_steps: inner steps of a run.
-    seeds: numbers of the runs.
-    seed: seed of the evaluation.
-    told_steps: what the optimizer is told that `num_steps` is; `None`: the
-      truth.
-    loss_scale: a factor in the task's losses, which is taken out of them.
-    **options: passed to `training_curves`.
+    config: the flags.
+
+  Raises:
+    UserError: for anything the user can mend.
   """
-  told = num_steps if told_steps is None else told_steps
-  curves = training_curves(
-    task,
-    functools.partial(_make_tx, candidate, told),
-    candidate.hyper,
-    seed_keys(seed, seeds),
-    num_steps=num_steps,
-    eval_params=candidate.eval_params,
-    **options,
+  from meta_train.evaluation import evaluation_folder, jobs, overhead
+  from meta_train.evaluation.evaluation_plan import (
+    baseline_jobs,
+    make_jobs,
+    shipped_baselines,
   )
-  return curves if loss_scale == 1.0 else _unscaled(curves, loss_scale)
+  from meta_train.reports import suite_report
+  from meta_train.run import machine
 
-
-def _unscaled(curves: Curves, scale: float) -> Curves:
-  final = {
-    split: {**measures, "loss": measures["loss"] / scale}
-    for split, measures in curves.final.items()
-  }
-  beyond = None if curves.beyond is None else curves.beyond / scale
-  return curves._replace(
-    losses=curves.losses / scale, final=final, beyond=beyond
+  machine.set_up(config.num_devices, config.compilation_cache_dir)
+  plan = _plan(config)
+  folder = evaluation_folder.open_folder(
+    config.folder or f"runs/evaluation-{config.task_suite}",
+    suite=config.task_suite,
+    num_steps=config.steps,
+    num_seeds=config.seeds,
   )
+  todo, problems = make_jobs(plan)
+  progress = _Progress()
 
-
-def _make_tx(candidate, num_steps, hyper):
-  return candidate.make_tx(hyper, num_steps)
-
-
-def common_fields(
-  task: Any,
-  candidate: Candidate,
-  num_steps: int,
-  setting: dict[str, Any] | None = None,
-) -> Row:
-  """Returns the fields that all rows of a group share.
-
-  Args:
-    task: the task.
-    candidate: the optimizer.
-    num_steps: inner steps of a run.
-    setting: what a sweep changed: `{"sweep": name, "value": value}`.
-  """
-  return {
-    "format": run_rows.FORMAT,
-    "task": task.name,
-    "definition": definition(task),
-    "num_steps": num_steps,
-    "setting": setting,
-    **run_rows.cost(task, candidate, num_steps),
-  }
-
-
-def group_name(task: Any, candidate: Candidate, *details: Any) -> str:
-  """Returns a name that changes with whatever changes a group's rows.
-
-  Args:
-    task: the task.
-    candidate: the optimizer.
-    *details: all settings of the computation.
-  """
-  return digest(
-    run_rows.FORMAT,
-    definition(task),
-    candidate.fingerprint,
-    candidate.variants,
-    details,
-    [jax.__version__, optax.__version__, jax.default_backend()],
-  )
-
-
-def candidate_job(
-  task: Any,
-  candidate: Candidate,
-  *,
-  num_steps: int,
-  seeds: Sequence[int],
-  setting: dict[str, Any] | None = None,
-  **options: Any,
-) -> jobs.Job:
-  """Makes the job of training a task with all variants of a candidate.
-
-  Args:
-    task: an inner task.
-    candidate: the optimizers.
-    num_steps: inner steps of a run.
-    seeds: numbers of the runs.
-    setting: see `common_fields`.
-    **options: passed to `run_curves`.
-  """
-
-  def run(devices: jobs.Devices) -> list[Row]:
-    curves = run_curves(
-      task,
-      candidate,
-      num_steps=num_steps,
-      seeds=seeds,
-      devices=devices,
-      **options,
+  def compute(part, todo):
+    progress.total = len(todo)
+    return jobs.run_jobs(
+      todo,
+      folder.rows,
+      keep=evaluation_folder.not_replaced(part),
+      side_by_side=True,
+      on_job=progress,
     )
-    common = common_fields(task, candidate, num_steps, setting)
-    return list(run_rows.curve_rows(common, candidate.variants, seeds, curves))
 
-  where = f", {setting['sweep']} {setting['value']}" if setting else ""
-  return jobs.Job(
-    group=group_name(
-      task, candidate, [num_steps, list(seeds), setting], options
+  # What was computed of the baselines stays until it is known what ships.
+  rows = compute(plan._replace(compute_baselines=False), todo)
+  if plan.compute_baselines:
+    rows = compute(plan, [*todo, *baseline_jobs(plan, rows)])
+  shipped, refused = shipped_baselines(plan, rows)
+  folder.add_shipped(shipped)
+  _measure_overhead(overhead, plan, config, folder)
+  folder.describe(plan, config, [*problems, *refused])
+  page = suite_report.write_report(folder.path)
+  for sentence in suite_report.headlines(folder.path):
+    print(sentence)
+  print(f"rows    {folder.rows}\nreport  {page}")
+
+
+def _plan(config: EvaluateConfig) -> Any:
+  from meta_train.evaluation import baselines, evaluation_plan, problems, sweeps
+  from meta_train.evaluation.candidates import user_candidate, weights_candidate
+
+  candidates: list[Any] = []
+  for make, names in (
+    (
+      functools.partial(weights_candidate, untrained=config.untrained),
+      config.weights,
     ),
-    what=f"{task.name}: {candidate.name}{where}, "
-    f"{len(candidate.variants)} variants x {len(seeds)} seeds x {num_steps} "
-    "steps",
-    run=run,
+    (user_candidate, config.optimizer),
+  ):
+    for name in _split(names):
+      taken = [candidate.name for candidate in candidates]
+      taken += baselines.list_baselines()
+      candidates.append(make(name, taken))
+  if not candidates:
+    raise UserError(
+      "there is nothing to evaluate; name --weights=flt-quick, a weights file, "
+      "or an --optimizer=module:factory"
+    )
+  settings = [
+    setting
+    for name in _split(config.sweep)
+    for setting in sweeps.make_sweep(name)
+  ]
+  return evaluation_plan.Plan(
+    tasks=problems.choose_tasks(
+      config.task_suite, names=config.tasks, data_dir=config.data_dir
+    ),
+    candidates=candidates,
+    baselines=_baselines(config),
+    settings=settings,
+    num_steps=config.steps,
+    num_seeds=config.seeds,
+    compute_baselines=config.compute_baselines,
+    options={},
   )
 
 
-def evaluate(
-  tasks: Iterable[Any],
-  candidates: Sequence[Candidate],
-  path: str | os.PathLike,
-  *,
-  num_steps: int,
-  num_seeds: int = 16,
-  on_group: Callable[[str], None] = lambda message: None,
-  **options: Any,
-) -> list[Row]:
-  """Runs every candidate on every task and writes one row per run.
+def _baselines(config: EvaluateConfig) -> list[Any]:
+  from meta_train.evaluation.evaluation_plan import SWEEP_BASELINE
+  from meta_train.make_baselines import choose_baselines
 
-  Args:
-    tasks: inner tasks; see `tasks.base.Task`.
-    candidates: optimizers; see `meta_train.candidates`.
-    path: file of rows. Rows in it from the same computation are kept, all
-      others are dropped; it is replaced after each group of runs.
-    num_steps: inner steps of a run.
-    num_seeds: runs per task and variant.
-    on_group: called with a line of text before each group is computed.
-    **options: passed to `run_curves`.
-
-  Returns:
-    The rows that are now in the file.
-  """
-  return jobs.run_jobs(
-    [
-      candidate_job(
-        task,
-        candidate,
-        num_steps=num_steps,
-        seeds=range(num_seeds),
-        **options,
-      )
-      for task in tasks
-      for candidate in candidates
-    ],
-    path,
-    on_job=on_group,
-  )
+  if config.baselines == "none":
+    return []
+  names = config.baselines
+  if config.sweep and not names:
+    names = SWEEP_BASELINE
+  return choose_baselines(names)
 
 
-def write_kernels(
-  path: str | os.PathLike,
-  optimizer: Any,
-  theta: PyTree,
-  untrained: PyTree,
-  *,
-  max_lag: int = 1000,
-) -> None:
-  """Writes the learned weights over timesteps, before and after.
-
-  Args:
-    path: file to write; see `meta_train.plots.kernels` for its content.
-    optimizer: has `timestep_kernels(theta, lags)`, a dict of weights by name.
-    theta: meta-trained parameters.
-    untrained: meta-parameters at initialisation.
-    max_lag: largest age in inner steps.
-  """
-  lags = np.arange(max_lag + 1)
-  initial, learned = (
-    optimizer.timestep_kernels(which, jnp.asarray(lags, jnp.float32))
-    for which in (untrained, theta)
-  )
-
-  def rounded(weights):
-    return [float(f"{weight:.6g}") for weight in np.asarray(weights)]
-
-  kernels = {
-    name: {"initial": rounded(initial[name]), "learned": rounded(weights)}
-    for name, weights in learned.items()
-  }
-  write_json(path, {"lags": lags.tolist(), "kernels": kernels})
+def _measure_overhead(overhead, plan, config, folder) -> None:
+  if config.overhead_tasks and not plan.settings:
+    overhead.measure(
+      plan.tasks,
+      plan.candidates,
+      folder.overhead,
+      num_tasks=config.overhead_tasks,
+      num_steps=plan.num_steps,
+      on_job=lambda what: print(what, file=sys.stderr, flush=True),
+    )
 
 
-def evaluate_run(
-  run_dir: str | os.PathLike,
-  tasks: Iterable[Any],
-  optimizer: Any,
-  theta: PyTree,
-  untrained: PyTree,
-  *,
-  num_steps: int,
-  num_seeds: int = 16,
-  **options: Any,
-) -> list[Row]:
-  """Evaluates what a run has learned; writes the rows and the kernels.
-
-  It is compared with Adam at seven constant learning rates.
-
-  Args:
-    run_dir: the run's folder.
-    tasks: held-out tasks.
-    optimizer: the learned optimizer; see `learned_candidate` and
-      `write_kernels` for the methods it needs.
-    theta: meta-trained parameters.
-    untrained: meta-parameters at initialisation.
-    num_steps: inner steps of an evaluation run.
-    num_seeds: paired runs per task and optimizer.
-    **options: passed to `evaluate`.
-
-  Returns:
-    The rows in `evaluation.jsonl`.
-  """
-  run_dir = pathlib.Path(run_dir)
-  adam = baselines_lib.get_baseline("adam", rates=QUICK_RATES)
-  rows = evaluate(
-    tasks,
-    [
-      learned_candidate(optimizer, theta, untrained=untrained),
-      baseline_candidate(adam),
-    ],
-    run_dir / FILE_NAME,
-    num_steps=num_steps,
-    num_seeds=num_seeds,
-    **options,
-  )
-  write_kernels(run_dir / KERNELS, optimizer, theta, untrained)
-  return rows
+def _split(names: str) -> list[str]:
+  return [name.strip() for name in names.split(",") if name.strip()]
 
 
-if __name__ == "__main__":
-  from meta_train import evaluate_main
+class _Progress:
+  """Prints a line for each job, with its number and the time so far."""
 
-  sys.exit(evaluate_main.main())
+  def __init__(self) -> None:
+    self.total = 0
+    self._done = 0
+    self._begin_s = time.monotonic()
+
+  def __call__(self, what: str) -> None:
+    self._done += 1
+    passed = time.monotonic() - self._begin_s
+    # One write, since jobs on several threads say theirs.
+    sys.stderr.write(
+      f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}\n"
+    )
+    sys.stderr.flush()

@@ -14,10 +14,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from meta_train import guard, signals
+from meta_train.command import guard, signals
+from meta_train.command.programs import PROGRAMS
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice, closest
-from meta_train.programs import PROGRAMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
-  from meta_train import flags
+  from meta_train.command import flags
 
   if arguments and not arguments[0].startswith("-"):
     raise UserError(
@@ -69,7 +69,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 def _run(config: MetaTrainConfig) -> None:
   _check_suite(config)
   import flt_lopt
-  from meta_train import loop, machine
+  from meta_train.run import loop, machine
 
   group = machine.set_up(
     config.num_devices,

@@ -15,15 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from meta_train import (
-  baseline_results,
-  baselines,
-  command_line,
-  shared_options,
-)
+from meta_train.command import command_line, shared_options
+from meta_train.command.options import check_bounds, option
+from meta_train.command.program import run_program
 from meta_train.errors import UserError
-from meta_train.options import check_bounds, option
-from meta_train.program import run_program
+from meta_train.evaluation import baseline_results, baselines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +89,7 @@ def make(
   """
   import jax
 
-  from meta_train.baseline_runs import baseline_job
+  from meta_train.evaluation.baseline_runs import baseline_job
 
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
@@ -141,7 +137,8 @@ def _done(path: pathlib.Path, protocol: dict[str, Any]):
 
 
 def _run(config: MakeBaselinesConfig) -> None:
-  from meta_train import environment, machine, problems
+  from meta_train.evaluation import problems
+  from meta_train.run import environment, machine
 
   machine.set_up(config.num_devices, config.compilation_cache_dir)
   described = environment.describe(seed=0, command=sys.argv)

@@ -15,11 +15,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from meta_train.baseline_results import is_shipped
+from meta_train.command.program import run_on_folders
 from meta_train.errors import UserError
-from meta_train.evaluate import FILE_NAME
-from meta_train.evaluation_folder import ABOUT, OVERHEAD
-from meta_train.program import run_on_folders
+from meta_train.evaluation.baseline_results import is_shipped
+from meta_train.evaluation.evaluate import FILE_NAME
+from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.rows import finite, read_json, read_rows, write_json
 
 _HELP = """\

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_train.objectives import OBJECTIVES
-from meta_train.unroll import Run, UnrollResult
+from meta_train.engine.objectives import OBJECTIVES
+from meta_train.engine.unroll import Run, UnrollResult
 
 
 class Episode(NamedTuple):

@@ -8,7 +8,7 @@ The block between the two markers is made from the rows in
 
 import pathlib
 
-from meta_train import suite_report, suite_tables
+from meta_train.reports import suite_report, suite_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = ROOT / "flt_lopt" / "pretrained" / "held_out_small"

@@ -60,7 +60,7 @@ def row(task, optimizer, role, rate, seed, losses, **changes):
 
 def adam_rows(task, **options):
   """Returns Adam's grid on all seeds, and its envelope for twice the steps."""
-  from meta_train.measures import smoothing
+  from meta_train.evaluation.measures import smoothing
 
   rows = [
     row(task, "adam", "baseline", rate, seed, curve(speed, N, seed, **options))

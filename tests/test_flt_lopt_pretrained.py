@@ -7,7 +7,7 @@ import pytest
 
 import flt_lopt
 import tasks
-from meta_train import baselines, curves, evaluate
+from meta_train.evaluation import baselines, curves, evaluate
 
 STEPS, SEEDS = 200, 16
 

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from meta_train import (
+from meta_train import make_baselines
+from meta_train.evaluation import (
   baseline_results,
   baseline_runs,
   baselines,
   evaluation_folder,
   evaluation_plan,
-  make_baselines,
 )
-from meta_train.candidates import Candidate, Variant
-from meta_train.definition import definition
+from meta_train.evaluation.candidates import Candidate, Variant
+from meta_train.evaluation.definition import definition
 from tasks.base import Task
 
 STEPS, SEEDS = 12, 2

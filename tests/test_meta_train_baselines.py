@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import baselines
+from meta_train.evaluation import baselines
 
 
 def test_half_decades_are_the_floats_that_are_written():

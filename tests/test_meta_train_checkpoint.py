@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meta_train.checkpoint import CheckpointStore
 from meta_train.errors import UserError
+from meta_train.run.checkpoint import CheckpointStore
 
 OWNER = {"seed": 0}
 

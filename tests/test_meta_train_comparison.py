@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from meta_train.comparison import best_rate, compare, ratio
+from meta_train.evaluation.comparison import best_rate, compare, ratio
 from meta_train.rows import finite
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import curves as curves_lib
-from meta_train.curves import training_curves
-from meta_train.evaluate import seed_keys
+from meta_train.evaluation import curves as curves_lib
+from meta_train.evaluation.curves import training_curves
+from meta_train.evaluation.evaluate import seed_keys
 from tasks.base import Task
 
 NUM_STEPS = 30

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import baselines, evaluate, rows, run_rows, summary
+from meta_train import rows
+from meta_train.evaluation import baselines, evaluate, run_rows, summary
 from tasks.base import Task
 
 OPTIONS = {"num_steps": 20, "num_seeds": 4, "num_final_batches": 2}

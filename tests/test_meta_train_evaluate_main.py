@@ -10,11 +10,15 @@ import sys
 import pytest
 
 from meta_train import (
-  baseline_results,
-  evaluate_main,
-  make_baselines,
-  report_main,
+  evaluate as evaluate_main,
 )
+from meta_train import (
+  make_baselines,
+)
+from meta_train import (
+  report as report_main,
+)
+from meta_train.evaluation import baseline_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -278,7 +282,8 @@ def test_sweeps_are_rows_of_their_own(tmp_path, capsys):
 
 _SLOWLY = """
 import sys, time
-from meta_train import evaluate_main, jobs
+from meta_train import evaluate as evaluate_main
+from meta_train.evaluation import jobs
 write_rows = jobs.write_rows
 def slowly(path, rows):
   write_rows(path, rows)

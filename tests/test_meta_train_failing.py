@@ -10,10 +10,10 @@ from jax.flatten_util import ravel_pytree
 import flt_lopt
 import tasks
 from meta_train.config import MetaTrainConfig
+from meta_train.engine.unroll import RISE, Episode, Run, Unroller
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 from meta_train.estimators.failing import FailingStates
-from meta_train.unroll import RISE, Episode, Run, Unroller
 
 THETA, SIGMA = jnp.array([-0.2, 0.1]), 0.3
 LOPT = flt_lopt.LearnedOptimizer(

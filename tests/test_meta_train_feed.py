@@ -12,11 +12,11 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
+from meta_train.engine.feed import Feed
+from meta_train.engine.outer import OuterLoop
+from meta_train.engine.unroll import Unroller
 from meta_train.errors import UserError
 from meta_train.estimators import ESTIMATORS, make_estimator
-from meta_train.feed import Feed
-from meta_train.outer import OuterLoop
-from meta_train.unroll import Unroller
 from tasks import host_data
 
 LOPT = flt_lopt.LearnedOptimizer(

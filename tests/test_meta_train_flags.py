@@ -15,10 +15,11 @@ import pytest
 
 import tasks
 from meta_train import config as config_lib
-from meta_train import configs, flags, guard, main, programs
+from meta_train import configs, main
+from meta_train.command import flags, guard, programs
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
-from meta_train.problems import load_problems
+from meta_train.evaluation.problems import load_problems
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,8 @@ import pytest
 from estimator_problems import Walk, estimates
 
 import tasks
-from meta_train import group_scales, phases, training
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import group_scales, phases, training
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 

@@ -7,8 +7,8 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import ESTIMATORS, make_estimator
-from meta_train.unroll import Unroller
 
 WHOLE = ("full_es", "full_grad")
 NUM_TASKS = 4

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meta_train import horizons
+from meta_train.engine import horizons
 
 SAMPLES = 4000
 KEYS = jax.random.split(jax.random.key(0), SAMPLES)

@@ -5,7 +5,8 @@ import threading
 import jax
 import pytest
 
-from meta_train import jobs, rows
+from meta_train import rows
+from meta_train.evaluation import jobs
 
 
 def _job(name, ran, *, size=2, wait=None):

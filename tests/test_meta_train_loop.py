@@ -14,18 +14,13 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from meta_train import (
-  csv_rows,
-  flags,
-  live_report,
-  loop,
-  memory_maps,
-  meter,
-)
+from meta_train.command import flags
+from meta_train.engine import meter
+from meta_train.engine.outer import StepMetrics
 from meta_train.errors import UserError
-from meta_train.outer import StepMetrics
-from meta_train.problems import load_problems
-from meta_train.validation import FLOOR, Validation
+from meta_train.evaluation.problems import load_problems
+from meta_train.run import csv_rows, live_report, loop, memory_maps
+from meta_train.run.validation import FLOOR, Validation
 
 LOPT = flt_lopt.LearnedOptimizer(
   flt_lopt.OptimizerConfig(hidden_units=2, controller="off")

@@ -8,14 +8,14 @@ import sys
 import jax
 import pytest
 
-from meta_train import machine
 from meta_train.errors import UserError
+from meta_train.run import machine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _PROGRAM = """
 import sys
-from meta_train import machine
+from meta_train.run import machine
 count = int(sys.argv[1])
 machine.set_up(count, "")
 import jax

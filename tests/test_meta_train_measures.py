@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from meta_train.measures import (
+from meta_train.evaluation.measures import (
   aggregate,
   paired,
   profile,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from meta_train import memory_maps
+from meta_train.run import memory_maps
 
 
 @pytest.fixture

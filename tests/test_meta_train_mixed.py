@@ -6,8 +6,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import tasks
-from meta_train import training
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import training
 from tasks import augment
 
 SMALL = dict(

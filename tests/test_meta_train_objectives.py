@@ -11,12 +11,12 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from meta_train import training
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import training
+from meta_train.engine.objectives import LOG_FLOOR, OBJECTIVES
+from meta_train.engine.unroll import Unroller
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
-from meta_train.objectives import LOG_FLOOR, OBJECTIVES
-from meta_train.unroll import Unroller
 
 LOPT = flt_lopt.LearnedOptimizer(
   flt_lopt.OptimizerConfig(hidden_units=2, controller="off")

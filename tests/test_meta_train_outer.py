@@ -12,9 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import meter, phases, training
-from meta_train import outer as outer_lib
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import meter, phases, training
+from meta_train.engine import outer as outer_lib
+from meta_train.engine.outer import OuterLoop
+from meta_train.engine.visits import Visits
 from meta_train.errors import UserError
 from meta_train.estimators import (
   ESTIMATORS,
@@ -22,8 +24,6 @@ from meta_train.estimators import (
   Estimator,
   make_estimator,
 )
-from meta_train.outer import OuterLoop
-from meta_train.visits import Visits
 
 TREE = {
   "memory": {"a": np.zeros((2,), np.float32)},

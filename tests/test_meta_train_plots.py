@@ -4,7 +4,8 @@ import evaluation_rows
 import numpy as np
 import pytest
 
-from meta_train import plot_style, plots, summary, training_plots
+from meta_train.evaluation import summary
+from meta_train.reports import plot_style, plots, training_plots
 
 pytest.importorskip("matplotlib")
 

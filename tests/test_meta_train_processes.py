@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from meta_train import between, processes
+from meta_train.engine import between, processes
 from meta_train.errors import UserError
 
 STEPS = 60

@@ -2,7 +2,7 @@
 
 import io
 
-from meta_train.progress import Progress
+from meta_train.run.progress import Progress
 
 
 class Clock:

@@ -5,7 +5,8 @@ import json
 import pytest
 import suite_rows
 
-from meta_train import publish, suite_report
+from meta_train import publish
+from meta_train.reports import suite_report
 from meta_train.rows import read_rows, write_json, write_rows
 
 

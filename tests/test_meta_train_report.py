@@ -7,7 +7,8 @@ import browser_page
 import evaluation_rows
 import pytest
 
-from meta_train import plot_style, report, report_html, rows
+from meta_train import rows
+from meta_train.reports import plot_style, report, report_html
 
 pytest.importorskip("matplotlib")
 

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from meta_train import flags, run_folder, saved, training
+from meta_train.command import flags
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import training
 from meta_train.estimators import ESTIMATORS
-from meta_train.problems import load_problems
+from meta_train.evaluation.problems import load_problems
+from meta_train.run import run_folder, saved
 
 NEEDS_KILL = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 STEPS = 1500

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import flt_lopt
-from meta_train import json_lines, run_folder
+from meta_train import json_lines
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
+from meta_train.run import run_folder
 
 CONFIG = MetaTrainConfig(outer_steps=10, keep_checkpoints=2)
 START = {"theta": jnp.zeros(3), "key": jax.random.key(0)}
@@ -229,7 +230,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def test_a_killed_process_leaves_no_lock(tmp_path):
   code = (
-    "import pathlib, sys, time; from meta_train import locks; "
+    "import pathlib, sys, time; from meta_train.run import locks; "
     "lock = locks.acquire(pathlib.Path(sys.argv[1]), what='it'); "
     "print('locked', flush=True); time.sleep(60)"
   )

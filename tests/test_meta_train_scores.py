@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 import suite_rows
 
-from meta_train import (
-  scores,
-  standings,
-  suite_plots,
-  suite_tables,
-  sweep_standings,
-)
-from meta_train.measures import smoothing
+from meta_train.evaluation import scores, standings, sweep_standings
+from meta_train.evaluation.measures import smoothing
+from meta_train.reports import suite_plots, suite_tables
 
 TASKS = ("one", "two", "three")
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from meta_train import shares
+from meta_train.engine import shares
 from meta_train.estimators import Estimate
 
 DEVICES, FAMILIES, TASKS, THETA = 2, 3, 4, 5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from meta_train import signals
+from meta_train.command import signals
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 STEPS = 1500

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import suite_rows
 
-from meta_train import plot_style, rows, suite_report
+from meta_train import rows
+from meta_train.reports import plot_style, suite_report
 
 pytest.importorskip("matplotlib")
 

@@ -4,7 +4,7 @@ import evaluation_rows
 import numpy as np
 import pytest
 
-from meta_train.summary import compare_runs, headline, summarize
+from meta_train.evaluation.summary import compare_runs, headline, summarize
 
 
 def _one(rows):

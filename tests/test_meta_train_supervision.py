@@ -12,19 +12,19 @@ from jax.flatten_util import ravel_pytree
 import flt_lopt
 import tasks
 from flt_lopt.layout import FlatLayout
-from meta_train import training
 from meta_train.config import MetaTrainConfig
-from meta_train.errors import UserError
-from meta_train.estimators import make_estimator
-from meta_train.outer import OuterLoop
-from meta_train.supervision import (
+from meta_train.engine import training
+from meta_train.engine.outer import OuterLoop
+from meta_train.engine.supervision import (
   EXPERTS,
   MAX_LOG_RATIO,
   WORST,
   Supervision,
   parse_fade,
 )
-from meta_train.unroll import Unroller
+from meta_train.engine.unroll import Unroller
+from meta_train.errors import UserError
+from meta_train.estimators import make_estimator
 
 LOPT = flt_lopt.LearnedOptimizer(
   flt_lopt.OptimizerConfig(hidden_units=2, controller="off")

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from meta_train import overhead, run_rows, sweeps
-from meta_train.candidates import Candidate, Variant
-from meta_train.definition import definition
 from meta_train.errors import UserError
+from meta_train.evaluation import overhead, run_rows, sweeps
+from meta_train.evaluation.candidates import Candidate, Variant
+from meta_train.evaluation.definition import definition
 from tasks import registry
 
 TASK = registry.task("mlp_teacher_24_24_elu", "validation")

@@ -9,9 +9,9 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
+from meta_train.engine.outer import OuterLoop
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import make_estimator
-from meta_train.outer import OuterLoop
-from meta_train.unroll import Unroller
 from tasks import augment, registry
 
 LOPT = flt_lopt.LearnedOptimizer(

@@ -6,7 +6,8 @@ import io
 import readme_blocks
 import readme_results
 
-from meta_train import config, loop
+from meta_train import config
+from meta_train.run import loop
 
 TEXT = readme_blocks.README.read_text(encoding="utf-8")
 

@@ -11,7 +11,9 @@ import pytest
 
 import flt_lopt
 import tasks
-from meta_train import config, curves, loop, rows
+from meta_train import config, rows
+from meta_train.evaluation import curves
+from meta_train.run import loop
 from tasks import augment, host_data, registry
 
 quadratics = peer.load("tasks.quadratics")

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 import flt_lopt
-from meta_train import flags, loop
+from meta_train.command import flags
+from meta_train.run import loop
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT_S = 240

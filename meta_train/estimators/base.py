@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from meta_train.unroll import Episode, Run, Unroller
+from meta_train.engine.unroll import Episode, Run, Unroller
 
 
 class Estimate(NamedTuple):

@@ -20,11 +20,11 @@ in Li, Harrison, Sohl-Dickstein, Smith, Metz (2023), see `nres`.
 Main names: `es_single`.
 """
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.failing import NO_BUFFER, FailingStates
 from meta_train.estimators.nres import nres
-from meta_train.unroll import Unroller
 
 
 def es_single(

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from meta_train.unroll import Episode, Run
+from meta_train.engine.unroll import Episode, Run
 
 
 class Kept(NamedTuple):

@@ -25,6 +25,7 @@ Main names: `full_es`.
 import jax
 import jax.numpy as jnp
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import pairs
 from meta_train.estimators.base import (
   Estimate,
@@ -35,7 +36,6 @@ from meta_train.estimators.base import (
   no_state,
   unroll_of,
 )
-from meta_train.unroll import Unroller
 
 
 def full_es(

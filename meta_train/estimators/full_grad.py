@@ -29,6 +29,7 @@ Main names: `full_grad`.
 import jax
 import jax.numpy as jnp
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators.base import (
   Estimate,
   Estimator,
@@ -39,7 +40,6 @@ from meta_train.estimators.base import (
   no_state,
   unroll_of,
 )
-from meta_train.unroll import Unroller
 
 
 def full_grad(unroller: Unroller, num_theta: int, sigma: float) -> Estimator:

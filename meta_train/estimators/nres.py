@@ -27,10 +27,10 @@ Main names: `nres`.
 
 import jax.numpy as jnp
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.failing import NO_BUFFER, FailingStates
-from meta_train.unroll import Unroller
 
 
 def nres(

@@ -7,10 +7,10 @@ perturbation that is credited with them,
     g = c (L+ - L-) / (2 sigma**2),
 
 averaged over `num_pairs` independent pairs. Sigma may be one number for each
-meta-parameter (see `meta_train.group_scales`); those for which it is zero are
-not perturbed and get no gradient. Copies lie along one axis, first all the plus
-halves and then all the minus halves, so that the unroll is compiled once and
-run for all.
+meta-parameter (see `meta_train.engine.group_scales`); those for which it is
+zero are not perturbed and get no gradient. Copies lie along one axis, first all
+the plus halves and then all the minus halves, so that the unroll is compiled
+once and run for all.
 
 What tells the online estimators apart is which perturbation an unroll gets
 and which is credited with its loss; each is a `Perturb` function handed to
@@ -29,10 +29,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from meta_train.engine.unroll import Episode, Run, Theta, Unroller, UnrollResult
 from meta_train.estimators.base import Estimate, Estimator, reset_where_done
 from meta_train.estimators.failing import FailingStates
 from meta_train.estimators.shaping import SHAPINGS, Sigma
-from meta_train.unroll import Episode, Run, Theta, Unroller, UnrollResult
 
 Vectors = Float[Array, "pairs theta"]
 Memory = tuple[Vectors, ...]

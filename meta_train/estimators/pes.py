@@ -18,10 +18,10 @@ Unrolled Computation Graphs with Persistent Evolution Strategies" (2021).
 Main names: `pes`.
 """
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.failing import NO_BUFFER, FailingStates
-from meta_train.unroll import Unroller
 
 
 def pes(

@@ -24,10 +24,10 @@ the Training of Learned Optimizers" (2019).
 Main names: `truncated_es`.
 """
 
+from meta_train.engine.unroll import Unroller
 from meta_train.estimators import pairs
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.failing import NO_BUFFER, FailingStates
-from meta_train.unroll import Unroller
 
 
 def truncated_es(

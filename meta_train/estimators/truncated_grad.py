@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from meta_train.engine.unroll import Episode, Run, Unroller
 from meta_train.estimators.base import (
   Estimate,
   Estimator,
@@ -32,7 +33,6 @@ from meta_train.estimators.base import (
   reset_where_done,
 )
 from meta_train.estimators.failing import NO_BUFFER, FailingStates
-from meta_train.unroll import Episode, Run, Unroller
 
 
 class GradState(NamedTuple):

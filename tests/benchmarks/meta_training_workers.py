@@ -60,7 +60,7 @@ def ours(task, options):
   import jax
   from jax.flatten_util import ravel_pytree
 
-  from meta_train import training
+  from meta_train.engine import training
 
   parts = training.build(settings(options), (family_of(task),))
   start, _ = ravel_pytree(parts.theta)
@@ -184,9 +184,9 @@ def unroll(task, options):
   from jax.flatten_util import ravel_pytree
 
   import flt_lopt
-  from meta_train import training
+  from meta_train.engine import training
+  from meta_train.engine.unroll import Unroller
   from meta_train.estimators import pairs
-  from meta_train.unroll import Unroller
 
   lopt = flt_lopt.LearnedOptimizer(training.optimizer_config(settings(options)))
   theta, unravel = ravel_pytree(lopt.init(jax.random.key(0)))

@@ -1,0 +1,1 @@
+"""Command lines: flags from the fields of settings, and exit codes."""

@@ -1,0 +1,104 @@
+"""What the smaller programs share: flags in, exit code out.
+
+Exit codes are those of `meta_train.main`: 0 for success, 2 for whatever the
+user can mend, which is said in one line, and 128 plus the signal's number
+where the program was stopped.
+
+Main names: `run_program`, `run_on_folders`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from meta_train.command import command_line, guard, signals
+from meta_train.errors import UserError
+
+
+def run_program(
+  program: command_line.Program,
+  run: Callable[[Any], None],
+  arguments: Sequence[str] | None,
+  *,
+  summary: str,
+) -> int:
+  """Parses flags, does the work and returns the exit code.
+
+  Args:
+    program: its flags.
+    run: does the work, given the program's config.
+    arguments: without the program's name; None: those of this process.
+    summary: what it does, for `--help`.
+  """
+  name = program.name.removeprefix("python -m ")
+  try:
+    with signals.terminable():
+      guard.check_packages()
+      parsed = command_line.parse(
+        program, sys.argv[1:] if arguments is None else arguments
+      )
+      config = program.config(**parsed.given)
+      if "help" in parsed.actions:
+        print(_help(program, config, summary))
+      else:
+        run(config)
+  except UserError as error:
+    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  except signals.Stopped as error:
+    print(
+      f"{name}: stopped; the same command continues with what is missing",
+      file=sys.stderr,
+      flush=True,
+    )
+    # Jobs on other threads may be inside a compiled program still, and all
+    # rows that are done are on the disk.
+    if arguments is None:
+      os._exit(error.code)
+    return error.code
+  return 0
+
+
+def run_on_folders(
+  name: str,
+  run: Callable[[Sequence[str]], None],
+  arguments: Sequence[str] | None,
+  *,
+  text: str,
+) -> int:
+  """Hands folders to the work and returns the exit code.
+
+  Args:
+    name: of the program.
+    run: does the work, given the command line's words.
+    arguments: without the program's name; None: those of this process.
+    text: for `--help`.
+  """
+  words = list(sys.argv[1:] if arguments is None else arguments)
+  if {"--help", "-h", "-help"} & set(words):
+    print(text)
+    return 0
+  try:
+    for word in words:
+      if word.startswith("-"):
+        raise UserError(f"unknown flag {word}; give folders alone, see --help")
+    run(words)
+  except UserError as error:
+    print(f"{name}: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def _help(program: command_line.Program, config: Any, summary: str) -> str:
+  return "\n".join(
+    [
+      summary,
+      "",
+      f"usage: {program.name} [--name=value ...]",
+      "",
+      "The same command again continues where it was stopped.",
+      *command_line.flag_entries(program, config),
+      *command_line.action_entries(program),
+    ]
+  )

@@ -1,0 +1,1 @@
+"""Meta-training: from inner tasks to a gradient, and to new theta."""

@@ -1,0 +1,108 @@
+"""What outer steps tell, added up between two rows of metrics.jsonl.
+
+The sums are part of each checkpoint, so that a run which stopped between two
+rows writes the same next row as one that did not.
+
+Main names: `Meter`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from meta_train.engine.outer import StepMetrics
+
+_MEANS = tuple(
+  name
+  for name in StepMetrics._fields
+  if name not in ("grad_snr", "skipped") and not name.startswith("famil")
+)
+
+
+class Meter(NamedTuple):
+  """Sums over outer steps; plain arrays, so a checkpoint can hold them.
+
+  Attributes:
+    steps: how many outer steps.
+    skipped: how many of them were skipped.
+    sums: of each scalar of `StepMetrics`, where it is finite, and last of
+      the square norm of the gradient.
+    counts: how many were finite.
+    visits: of each family.
+    losses: of each family, over its visits.
+    diverged: share of diverged copies of each family, over its visits.
+  """
+
+  steps: np.ndarray
+  skipped: np.ndarray
+  sums: np.ndarray
+  counts: np.ndarray
+  visits: np.ndarray
+  losses: np.ndarray
+  diverged: np.ndarray
+
+
+def empty(num_families: int) -> Meter:
+  """Returns a meter of no outer steps."""
+  scalars, families = len(_MEANS) + 1, num_families
+  return Meter(
+    *(np.zeros((), np.int64) for _ in range(2)),
+    *(np.zeros(scalars) for _ in range(2)),
+    *(np.zeros(families) for _ in range(3)),
+  )
+
+
+def add(meter: Meter, metrics: StepMetrics) -> Meter:
+  """Returns the sums with one more outer step."""
+  values = [float(getattr(metrics, name)) for name in _MEANS]
+  scalars = np.array([*values, metrics.grad_norm**2])
+  finite = np.isfinite(scalars)
+  visits, losses, diverged = (x.copy() for x in meter[-3:])
+  visited = list(metrics.families)
+  visits[visited] += 1
+  losses[visited] += metrics.family_losses
+  diverged[visited] += metrics.family_diverged
+  return Meter(
+    steps=meter.steps + 1,
+    skipped=meter.skipped + int(metrics.skipped),
+    sums=meter.sums + np.where(finite, scalars, 0.0),
+    counts=meter.counts + finite,
+    visits=visits,
+    losses=losses,
+    diverged=diverged,
+  )
+
+
+def row(meter: Meter, names: Sequence[str]) -> dict[str, Any]:
+  """Returns the means as columns of a row.
+
+  The meta-loss counts each family that was visited once, however often it
+  was. The signal-to-noise ratio is that of sums: see
+  `meta_train.engine.shares`.
+
+  Args:
+    meter: the sums.
+    names: of the families.
+  """
+  with np.errstate(invalid="ignore", divide="ignore"):
+    means = meter.sums / meter.counts
+    losses = meter.losses / meter.visits
+    diverged = meter.diverged / meter.visits
+    columns = dict(zip(_MEANS, map(float, means)))
+    columns["grad_snr"] = float(means[-1] / columns["grad_variance"] - 1.0)
+  seen = meter.visits > 0
+  if np.any(seen):
+    columns["meta_loss"] = float(np.mean(losses[seen]))
+    columns["diverged_fraction"] = float(np.mean(diverged[seen]))
+  columns["skipped"] = int(meter.skipped)
+  # Families may share a name: the number tells them apart then.
+  unique = [
+    name if names.count(name) == 1 else f"{name}#{number}"
+    for names in [list(names)]
+    for number, name in enumerate(names)
+  ]
+  for number, name in enumerate(unique):
+    columns[f"meta_loss/{name}"] = float(losses[number])
+    columns[f"diverged/{name}"] = float(diverged[number])
+  return columns

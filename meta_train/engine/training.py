@@ -1,0 +1,246 @@
+"""From settings to the parts of a meta-training run.
+
+Main names: `Parts`, `build`, `outer_optimizer`.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+import flt_lopt
+from meta_train.config import MetaTrainConfig
+from meta_train.engine import group_scales, phases
+from meta_train.engine.feed import Feed
+from meta_train.engine.objectives import OBJECTIVES
+from meta_train.engine.outer import OuterLoop
+from meta_train.engine.processes import Group
+from meta_train.engine.supervision import Supervision, parse_fade
+from meta_train.engine.unroll import Unroller
+from meta_train.engine.visits import Visits
+from meta_train.errors import UserError, check_choice
+from meta_train.estimators import make_estimator
+from meta_train.run import machine
+from tasks.hosted import hosted_family
+
+
+class Parts(NamedTuple):
+  """The parts of a run.
+
+  Attributes:
+    lopt: the learned optimizer.
+    theta: its meta-parameters before the first outer step.
+    unravel: turns flat meta-parameters into a pytree like `theta`.
+    loop: the outer loop.
+    names: of the task families.
+    inner_steps: inner steps of all copies in one outer step; expected ones
+      where an estimator's calls are whole episodes, and their mean where
+      outer steps visit different families.
+  """
+
+  lopt: flt_lopt.LearnedOptimizer
+  theta: Any
+  unravel: Any
+  loop: OuterLoop
+  names: tuple[str, ...]
+  inner_steps: float
+
+
+def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
+  """Returns the learned optimizer that the settings describe.
+
+  Raises:
+    UserError: a setting of the optimizer is out of its range.
+  """
+  try:
+    fields = (
+      *("memory", "memory_floats", "hidden_units"),
+      *("geometry", "controller"),
+    )
+    given = {name: getattr(config, name) for name in fields}
+    changes = {name: value for name, value in given.items() if value}
+    return flt_lopt.make_variant(config.variant, **changes)
+  except ValueError as error:
+    raise UserError(f"--{error}") from error
+
+
+def build(
+  config: MetaTrainConfig,
+  families: tuple[Any, ...],
+  group: Group | None = None,
+) -> Parts:
+  """Puts a run together; nothing is compiled yet.
+
+  Args:
+    config: the settings.
+    families: task families to meta-train on.
+    group: the processes of the run; None: only this one.
+
+  Raises:
+    UserError: a name is unknown, or settings don't fit each other or the
+      machine.
+  """
+  check_choice("objective", config.objective, OBJECTIVES)
+  group = group or Group()
+  families = tuple(map(hosted_family, families))
+  lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
+  key = jax.random.key(config.seed)
+  init_key, run_key = jax.random.split(key)
+  theta = _start(config, lopt, init_key)
+  flat, unravel = ravel_pytree(theta)
+  unrollers = [
+    Unroller(
+      family=family,
+      lopt=lopt,
+      unravel=unravel,
+      truncation=config.truncation,
+      min_horizon=config.min_horizon,
+      max_horizon=config.max_horizon,
+      withhold=config.withhold_num_steps,
+      objective=config.objective,
+      log_floor=config.log_floor,
+      wrong=config.wrong_num_steps,
+      curriculum=config.horizon_curriculum,
+      supervision=_supervision(config),
+    )
+    for family in families
+  ]
+  scale = group_scales.parse("sigma_scale", config.sigma_scale, theta)
+  sigma = config.sigma * scale
+  estimators = tuple(
+    make_estimator(
+      config.estimator,
+      unroller,
+      flat.size,
+      sigma,
+      num_pairs=config.num_pairs,
+      noise_period=config.noise_period,
+      shaping=config.shaping,
+      failing_states=config.failing_states,
+      failing_share=config.failing_share,
+    )
+    for unroller in unrollers
+  )
+  visits = Visits(
+    len(families), per_step=config.families_per_step, seed=config.seed
+  )
+  loop = OuterLoop(
+    estimators,
+    outer_optimizer(
+      config, group_scales.parse("rate_scale", config.rate_scale, theta)
+    ),
+    num_tasks=config.num_tasks,
+    theta_average=config.theta_average,
+    key=run_key,
+    devices=_devices(config, group),
+    group=group,
+    visits=visits,
+    balanced=config.balance_families,
+    limit=config.task_gradient_clip,
+    phases=phases.parse(config.phases, theta),
+    feed=Feed(
+      families,
+      [estimator.fed_steps for estimator in estimators],
+      num_tasks=config.num_tasks,
+      numbers=group.share(config.num_tasks),
+    ),
+  )
+  steps = sum(estimator.copies * estimator.steps for estimator in estimators)
+  return Parts(
+    lopt=lopt,
+    theta=theta,
+    unravel=unravel,
+    loop=loop,
+    names=tuple(family.name for family in families),
+    inner_steps=config.num_tasks * steps / visits.round,
+  )
+
+
+def _supervision(config: MetaTrainConfig) -> Supervision | None:
+  if not config.expert:
+    return None
+  return Supervision(
+    expert=config.expert,
+    learning_rate=config.expert_learning_rate,
+    direction=parse_fade("expert_direction", config.expert_direction),
+    magnitude=parse_fade("expert_magnitude", config.expert_magnitude),
+    fade=config.expert_fade,
+  )
+
+
+def outer_optimizer(
+  config: MetaTrainConfig, scale: float | Float[Array, "theta"] = 1.0
+) -> optax.GradientTransformation:
+  """Returns Adam behind a clip of the global norm, with its schedule.
+
+  Args:
+    config: the settings.
+    scale: what multiplies its updates.
+  """
+  rate = config.outer_learning_rate
+  schedule: optax.ScalarOrSchedule = rate
+  if config.outer_decay:
+    schedule = optax.warmup_cosine_decay_schedule(
+      init_value=rate / (config.outer_warmup + 1),
+      peak_value=rate,
+      warmup_steps=config.outer_warmup,
+      decay_steps=config.outer_decay,
+      end_value=0.05 * rate,
+    )
+  elif config.outer_warmup:
+    schedule = optax.warmup_constant_schedule(
+      rate / (config.outer_warmup + 1), rate, config.outer_warmup
+    )
+  return optax.chain(
+    optax.clip_by_global_norm(config.outer_gradient_clip),
+    optax.adam(schedule),
+    optax.stateless(lambda updates, _: scale * updates),
+  )
+
+
+def _start(config, lopt, key):
+  if not config.init_from:
+    return lopt.init(key)
+  stored, theta = flt_lopt.load(config.init_from)
+  here = dataclasses.asdict(lopt.config)
+  there = dataclasses.asdict(stored)
+  differing = [
+    f"{name} {here[name]!r} instead of {there[name]!r}"
+    for name in here
+    if here[name] != there[name]
+  ]
+  if differing:
+    raise UserError(
+      f"--init_from={config.init_from} holds an optimizer of other settings; "
+      f"this run has {', '.join(differing)}; give the run those of the file, "
+      "as by --variant"
+    )
+  return theta
+
+
+def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:
+  """Returns devices among which this process's tasks divide evenly."""
+  found = machine.devices(config.num_devices)
+  if config.num_tasks % group.size:
+    raise UserError(
+      f"--num_tasks={config.num_tasks} is not a multiple of the {group.size} "
+      f"processes, which share the tasks; use --num_tasks="
+      f"{-(-config.num_tasks // group.size) * group.size}"
+    )
+  ours = config.num_tasks // group.size
+  if config.num_devices:
+    if ours % config.num_devices:
+      total = config.num_devices * group.size
+      raise UserError(
+        f"--num_tasks={config.num_tasks} is not a multiple of the {total} "
+        f"devices (--num_devices={config.num_devices}), which share the tasks; "
+        f"use --num_tasks={-(-config.num_tasks // total) * total}"
+      )
+    return found
+  # As many in every process, even where machines differ.
+  fewest = min(map(int, group.all_gather(str(len(found)).encode())))
+  count = max(n for n in range(1, fewest + 1) if ours % n == 0)
+  return found[:count]

@@ -1,0 +1,1 @@
+"""Evaluation: optimizers on tasks, baselines, measures and scores."""

@@ -1,0 +1,329 @@
+"""Tuned baselines that ship with the package, one file a task.
+
+Idea: the baselines of a task are the same for every optimizer that is
+evaluated on it, and cost more than all of those; so they are computed once.
+Each file says what task it was measured on, how, by which versions and on
+which machine. It is refused when the definition of the task, or of a
+baseline, is no longer the same; and rows whose initial losses are not those
+of the runs that they are compared with are refused too, which finds changed
+data. `python -m meta_train.make_baselines` makes the files.
+
+Names: `ResultsFile`, `read`, `write`, `beside`, `mark`, `is_shipped`,
+`check_paired`, `NUM_STEPS`, `NUM_SEEDS`.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flt_lopt import _atomic_file
+from meta_train.evaluation import run_rows
+from meta_train.evaluation.baseline_runs import BEYOND, TUNING_SEED
+from meta_train.evaluation.baselines import (
+  Baseline,
+  get_baseline,
+  list_baselines,
+)
+from meta_train.evaluation.candidates import baseline_candidate
+from meta_train.evaluation.definition import definition
+from meta_train.rows import Row, finite
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
+NUM_STEPS = 2000
+NUM_SEEDS = 5
+REMAKE = "python -m meta_train.make_baselines"
+#: First word of the groups of rows that are not computed anew.
+SHIPPED = "shipped"
+_KIND = "flt_lopt baseline results"
+#: Initial losses of equal runs agree to this on all machines.
+_TOLERANCE = 1e-3
+
+
+class ResultsFile(NamedTuple):
+  """What a file of baseline results holds.
+
+  Attributes:
+    header: task, protocol and provenance.
+    rows: the rows of all baselines.
+  """
+
+  header: dict[str, Any]
+  rows: list[Row]
+
+
+def protocol(
+  task: Any, *, num_steps: int = NUM_STEPS, num_seeds: int = NUM_SEEDS
+) -> dict[str, Any]:
+  """Returns what a file's rows must have been measured by to be of use.
+
+  Args:
+    task: the task.
+    num_steps: inner steps of a run.
+    num_seeds: runs to compare on.
+  """
+  return _protocol(
+    task.name, definition(task), num_steps, list(range(num_seeds))
+  )
+
+
+def _protocol(
+  name: str, defined: Any, num_steps: int, seeds: list[int]
+) -> dict[str, Any]:
+  return {
+    "kind": _KIND,
+    "format": run_rows.FORMAT,
+    "task": name,
+    "definition": defined,
+    "num_steps": num_steps,
+    "seeds": seeds,
+    "tuning_seed": TUNING_SEED,
+    "reference_steps": BEYOND * num_steps,
+  }
+
+
+def _differing(header: Mapping[str, Any], wanted: Mapping[str, Any]):
+  """Returns what differs from a protocol; a file may have more seeds."""
+  return [
+    name
+    for name, value in wanted.items()
+    if (
+      not set(value) <= set(header.get(name) or ())
+      if name == "seeds"
+      else header.get(name) != value
+    )
+  ]
+
+
+def fingerprint(baseline: Baseline) -> list[Any]:
+  """Returns what a baseline's rows must have been measured with."""
+  return [baseline_candidate(baseline).fingerprint, list(baseline.rates)]
+
+
+def path_of(task: Any, folder: str | os.PathLike = FOLDER) -> pathlib.Path:
+  """Returns the file of a task's results."""
+  return pathlib.Path(folder) / f"{task.name}.jsonl.gz"
+
+
+def load(path: str | os.PathLike) -> ResultsFile | None:
+  """Reads a file; `None` if there is none, or it is damaged.
+
+  Args:
+    path: the file.
+  """
+  try:
+    text = gzip.decompress(pathlib.Path(path).read_bytes()).decode()
+    header, *rows = (json.loads(line) for line in text.splitlines())
+  except (OSError, EOFError, ValueError):
+    return None
+  if not isinstance(header, dict) or header.get("kind") != _KIND:
+    return None
+  return ResultsFile(header, rows)
+
+
+def write(path: str | os.PathLike, results: ResultsFile) -> None:
+  """Writes a file in one atomic step.
+
+  Args:
+    path: the file; its folder is made if need be.
+    results: its content.
+  """
+  lines = [results.header, *results.rows]
+  text = "".join(
+    json.dumps(finite(line), allow_nan=False, separators=(",", ":")) + "\n"
+    for line in lines
+  )
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Without the time, so that the same rows are the same file.
+  _atomic_file.write_bytes(path, gzip.compress(text.encode(), mtime=0))
+
+
+def read(
+  task: Any,
+  baselines: Iterable[Baseline],
+  *,
+  num_steps: int,
+  num_seeds: int,
+  folder: str | os.PathLike = FOLDER,
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Returns the shipped rows of a task that can be used.
+
+  Args:
+    task: the task.
+    baselines: those that are wanted.
+    num_steps: inner steps of a run.
+    num_seeds: runs to compare on; more than there are is a refusal.
+    folder: of the files.
+
+  Returns:
+    Baseline name -> rows, and a sentence for whatever is refused or missing.
+  """
+  results = load(path_of(task, folder))
+  if results is None:
+    return {}, [
+      f"{task.name}: there are no shipped baselines; compute them with "
+      f"--compute_baselines, or once for all with {REMAKE}"
+    ]
+  wanted = protocol(task, num_steps=num_steps, num_seeds=num_seeds)
+  differing = _differing(results.header, wanted)
+  if differing:
+    return {}, [
+      f"{task.name}: the shipped baselines are of another "
+      f"{' and '.join(differing)} and were refused; compute them with "
+      f"--compute_baselines, or make them anew with {REMAKE}"
+    ]
+  found, problems = {}, []
+  measured = results.header.get("baselines", {})
+  for baseline in baselines:
+    if not _is_measured(measured, baseline):
+      problems.append(
+        f"{task.name}: the shipped results of {baseline.name} are missing or "
+        f"of another grid and were refused; make them anew with {REMAKE}"
+      )
+      continue
+    found[baseline.name] = [
+      row
+      for row in results.rows
+      if row["optimizer"] == baseline.name
+      and row["seed"] in (None, TUNING_SEED, *range(num_seeds))
+    ]
+  return found, problems
+
+
+def has_more_seeds(
+  task: Any, num_seeds: int, folder: str | os.PathLike = FOLDER
+) -> bool:
+  """Whether a task's runs, and so its envelope, are of more seeds than these.
+
+  Args:
+    task: the task.
+    num_seeds: runs to compare on.
+    folder: of the files.
+  """
+  results = load(path_of(task, folder))
+  return results is not None and len(results.header["seeds"]) > num_seeds
+
+
+def _is_measured(measured: Mapping[str, Any], baseline: Baseline) -> bool:
+  return measured.get(baseline.name) == fingerprint(baseline)
+
+
+def beside(
+  rows: Sequence[Row],
+  wanted: Iterable[str] | None = None,
+  folder: str | os.PathLike | None = None,
+  *,
+  registered: Iterable[Baseline] | None = None,
+) -> list[Row]:
+  """Returns the shipped rows that belong beside rows of candidates.
+
+  Args:
+    rows: rows of a plain evaluation; tasks that have baselines get no more.
+    wanted: names of the baselines to put there; `None`: all.
+    folder: of the files; `None`: `FOLDER`.
+    registered: the baselines as they are today; `None`: those of
+      `meta_train.evaluation.baselines`.
+
+  Returns:
+    Rows of the tasks with the same definition, steps and initial losses, by
+    today's protocol and of today's baselines.
+  """
+  folder = pathlib.Path(FOLDER if folder is None else folder)
+  if registered is None:
+    registered = [get_baseline(name) for name in list_baselines()]
+  names = {each.name for each in registered} if wanted is None else set(wanted)
+  today = [each for each in registered if each.name in names]
+  found: list[Row] = []
+  has_baselines = {row["task"] for row in rows if row["role"] == "baseline"}
+  for name in dict.fromkeys(row["task"] for row in rows):
+    if name in has_baselines or not today:
+      continue
+    mine = [row for row in rows if row["task"] == name]
+    results = load(folder / f"{name}.jsonl.gz")
+    if results is None or not _fits(results.header, mine):
+      continue
+    seeds = {row["seed"] for row in mine} | {None, TUNING_SEED}
+    measured = results.header.get("baselines", {})
+    shipped = {
+      each.name: [
+        row
+        for row in results.rows
+        if row["optimizer"] == each.name and row["seed"] in seeds
+      ]
+      for each in today
+      if _is_measured(measured, each)
+    }
+    for optimizer, group in check_paired(mine, shipped)[0].items():
+      found += mark(group, optimizer, name)
+  return found
+
+
+def _fits(header: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+  """Whether a file was measured by the protocol of rows of candidates."""
+  wanted = _protocol(
+    rows[0]["task"],
+    rows[0].get("definition"),
+    rows[0]["num_steps"],
+    sorted({row["seed"] for row in rows}),
+  )
+  fields = ("format", "definition", "num_steps")
+  return not _differing(header, wanted) and all(
+    row.get(field) == wanted[field] for row in rows for field in fields
+  )
+
+
+def mark(group: Sequence[Row], optimizer: str, task: str) -> list[Row]:
+  """Returns shipped rows as those of a folder.
+
+  Args:
+    group: rows of a baseline on a task.
+    optimizer: name of the baseline.
+    task: name of the task.
+  """
+  fields = {
+    "group": f"{SHIPPED} {optimizer} on {task}",
+    "group_size": len(group),
+    "setting": None,
+  }
+  return [{**row, **fields} for row in group]
+
+
+def is_shipped(row: Row) -> bool:
+  """Whether a folder's row was put there by `mark`."""
+  return str(row.get("group", "")).startswith(f"{SHIPPED} ")
+
+
+def check_paired(
+  rows: Sequence[Row], shipped: dict[str, list[Row]]
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Refuses shipped rows whose runs did not start like those of a candidate.
+
+  Args:
+    rows: rows of candidates on the same task.
+    shipped: baseline name -> rows.
+
+  Returns:
+    What is not refused, and a sentence for each baseline that is.
+  """
+  starts = {row["seed"]: row["first_loss"] for row in rows}
+  kept, problems = {}, []
+  for name, group in shipped.items():
+    pairs = [
+      (starts[row["seed"]], row["first_loss"])
+      for row in group
+      if row["seed"] in starts and row.get("first_loss") is not None
+    ]
+    if all(np.isclose(*pair, rtol=_TOLERANCE, atol=1e-6) for pair in pairs):
+      kept[name] = group
+    else:
+      problems.append(
+        f"{group[0]['task']}: the shipped runs of {name} started from other "
+        "losses than the ones of today, so the data or the model has changed; "
+        f"they were refused; make them anew with {REMAKE}"
+      )
+  return kept, problems

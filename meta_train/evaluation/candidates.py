@@ -1,0 +1,278 @@
+"""Optimizers to be evaluated: learned, hand-designed, or the user's own.
+
+Idea: whatever is evaluated is a `Candidate`: one program apart from arrays,
+with one or several variants (the learning rates of a grid, or the learned
+optimizer before and after meta-training) that run side by side.
+
+Names: `Candidate`, `Variant`, `baseline_candidate`, `learned_candidate`,
+`weights_candidate`, `user_candidate`.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+import flt_lopt
+from meta_train.errors import UserError, closest
+from meta_train.evaluation.baselines import Baseline
+from meta_train.evaluation.curves import EvalParams
+from meta_train.evaluation.definition import digest
+
+
+class Variant(NamedTuple):
+  """What the rows say about one slice of a candidate's `hyper`.
+
+  Attributes:
+    optimizer: name in tables and pictures.
+    role: "learned", "untrained", "user", "baseline", or "tuning" for runs
+      that only choose a baseline's learning rate.
+    learning_rate: that of a baseline's grid; `None` where nothing is tuned.
+  """
+
+  optimizer: str
+  role: str
+  learning_rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """Optimizers that are one program, apart from arrays.
+
+  Attributes:
+    name: name of the group in progress messages.
+    variants: one for each slice of `hyper`.
+    make_tx: (slice of `hyper`, num_steps) -> optax transformation.
+    hyper: pytree of arrays with leading axis `variants`.
+    fingerprint: changes whenever the optimizers do.
+    eval_params: see `meta_train.evaluation.curves.training_curves`.
+    source: a learned optimizer and its theta; `None` for others.
+  """
+
+  name: str
+  variants: tuple[Variant, ...]
+  make_tx: Callable[[PyTree, int], optax.GradientTransformation]
+  hyper: PyTree
+  fingerprint: str
+  eval_params: EvalParams | None = None
+  source: tuple[Any, PyTree] | None = None
+
+
+def _tree_digest(tree: PyTree) -> str:
+  found = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    found.update(
+      f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode()
+    )
+    found.update(leaf.tobytes())
+  return found.hexdigest()[:16]
+
+
+def baseline_candidate(
+  baseline: Baseline, *, role: str = "baseline"
+) -> Candidate:
+  """Makes the whole grid of a baseline one candidate.
+
+  Args:
+    baseline: the baseline; see `meta_train.evaluation.baselines`.
+    role: what its runs are for; see `Variant`.
+
+  Returns:
+    A candidate with one variant per learning rate.
+  """
+  return Candidate(
+    name=baseline.name,
+    variants=tuple(
+      Variant(baseline.name, role, rate) for rate in baseline.rates
+    ),
+    make_tx=baseline.factory,
+    hyper=jnp.asarray(baseline.rates, jnp.float32),
+    fingerprint=digest(baseline.name, baseline.description),
+    eval_params=baseline.eval_params,
+  )
+
+
+def learned_candidate(
+  optimizer: Any,
+  theta: PyTree,
+  *,
+  untrained: PyTree | None = None,
+  name: str = "flt",
+) -> Candidate:
+  """Makes a learned optimizer, and its untrained self, one candidate.
+
+  Args:
+    optimizer: has `transform(theta, num_steps=...)`, an optax
+      transformation, and optionally `config`.
+    theta: meta-trained parameters.
+    untrained: meta-parameters at initialisation, of the same structure;
+      `None`: not evaluated.
+    name: name of the meta-trained optimizer in rows.
+
+  Returns:
+    A candidate with one or two variants.
+  """
+  variants, thetas = [Variant(name, "learned")], [theta]
+  if untrained is not None:
+    variants.append(Variant(f"{name}, untrained", "untrained"))
+    thetas.append(untrained)
+  return Candidate(
+    name=name,
+    variants=tuple(variants),
+    make_tx=lambda theta, num_steps: optimizer.transform(
+      theta, num_steps=num_steps
+    ),
+    hyper=jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas),
+    fingerprint=digest(
+      repr(getattr(optimizer, "config", optimizer.__class__)),
+      [_tree_digest(theta) for theta in thetas],
+    ),
+    source=(optimizer, theta),
+  )
+
+
+def weights_candidate(
+  weights: str, taken: Iterable[str] = (), *, untrained: bool = False
+) -> Candidate:
+  """Makes weights, by shipped name or path, a candidate.
+
+  Args:
+    weights: as for `flt_lopt.load`.
+    taken: names that other candidates have.
+    untrained: whether the same optimizer at initialisation is evaluated too.
+
+  Returns:
+    A candidate called by the shipped name, the file's name, or, for the
+    `theta.safetensors` of a run, its folder's name.
+
+  Raises:
+    UserError: there are no such weights.
+  """
+  try:
+    config, theta = flt_lopt.load(weights)
+  except flt_lopt.WeightsError as error:
+    raise UserError(f"--weights={weights}: {error}") from error
+  path = pathlib.Path(os.path.abspath(weights))
+  name = path.parent.name if path.stem == "theta" else path.stem
+  optimizer = flt_lopt.LearnedOptimizer(config)
+  return learned_candidate(
+    optimizer,
+    theta,
+    untrained=optimizer.init(jax.random.key(0)) if untrained else None,
+    name=_free(name, taken),
+  )
+
+
+def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
+  """Makes a user's factory of optax transformations a candidate.
+
+  Args:
+    name: "module:factory". The factory is called with `num_steps=`, where it
+      has such an argument, and else with nothing. Modules in the current
+      folder are found.
+    taken: names that other candidates have.
+
+  Raises:
+    UserError: there is no such factory, or it does not make an optax
+      transformation.
+  """
+  factory = _find_factory(name)
+  takes_steps = _takes_num_steps(name, factory)
+
+  def make_tx(hyper, num_steps):
+    del hyper
+    return factory(num_steps=num_steps) if takes_steps else factory()
+
+  try:
+    made = make_tx(None, 100)
+  except Exception as error:
+    raise UserError(
+      f"--optimizer={name} raised {type(error).__name__}: {error}; it is "
+      "called with num_steps, and must return an optax transformation"
+    ) from error
+  if not (callable(getattr(made, "init", None)) and hasattr(made, "update")):
+    raise UserError(
+      f"--optimizer={name} returned a {type(made).__name__}, which has no "
+      "init and update; it must return an optax transformation"
+    )
+  short = _free(name.partition(":")[2], taken)
+  return Candidate(
+    name=short,
+    variants=(Variant(short, "user"),),
+    make_tx=make_tx,
+    hyper=jnp.zeros(1),
+    fingerprint=digest(name, _source(factory)),
+  )
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+  """Returns the name, numbered if another candidate has it."""
+  taken = set(taken)
+  names = [name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))]
+  return next(each for each in names if each not in taken)
+
+
+def _find_factory(name: str) -> Callable[..., Any]:
+  module_name, colon, attribute = name.partition(":")
+  if not (colon and module_name and attribute):
+    raise UserError(
+      f"--optimizer={name} must have the form module:factory, such as "
+      "my_module:my_optimizer for the function my_optimizer in my_module.py"
+    )
+  if os.getcwd() not in sys.path:
+    sys.path.insert(0, os.getcwd())
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f"--optimizer={name} needs a module {error.name!r}, which is neither "
+      f"installed nor in {os.getcwd()}"
+    ) from error
+  if not callable(getattr(module, attribute, None)):
+    public = [each for each in vars(module) if not each.startswith("_")]
+    raise UserError(
+      f"--optimizer={name}: {module_name} has no function {attribute!r}"
+      f"{closest(attribute, public)}"
+    )
+  return getattr(module, attribute)
+
+
+def _takes_num_steps(name: str, factory: Callable[..., Any]) -> bool:
+  parameters = inspect.signature(factory).parameters.values()
+  kinds = {each.kind for each in parameters}
+  if "num_steps" in {each.name for each in parameters} or (
+    inspect.Parameter.VAR_KEYWORD in kinds
+  ):
+    return True
+  needed = [
+    each.name
+    for each in parameters
+    if each.default is inspect.Parameter.empty
+    and each.kind is not inspect.Parameter.VAR_POSITIONAL
+  ]
+  if needed:
+    raise UserError(
+      f"--optimizer={name} wants {', '.join(needed)}, and all it can be given "
+      "is num_steps; write a function of num_steps that fixes the rest"
+    )
+  return False
+
+
+def _source(factory: Callable[..., Any]) -> str:
+  """Returns the text of the factory's module, so that changes count."""
+  try:
+    return inspect.getsource(inspect.getmodule(factory) or factory)
+  except (OSError, TypeError):
+    return repr(factory)

@@ -1,0 +1,340 @@
+"""The report of an evaluation: one page, tables and pictures from its rows.
+
+Idea: nothing is computed here that the rows do not hold, so a page can be
+made again at any time, also from a folder that came from elsewhere. Tasks
+without rows of baselines get the shipped ones, if they fit. Rows that are
+missing, damaged or refused are listed at the top of the page.
+
+Names: `write_report`, `headlines`, `read_folder`.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from meta_train.evaluation import baseline_results, evaluate, sweep_standings
+from meta_train.evaluation import scores as scores_lib
+from meta_train.evaluation import standings as standings_lib
+from meta_train.evaluation.baseline_runs import REFERENCE
+from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.evaluation.standings import Standings
+from meta_train.evaluation.sweep_standings import Sweep
+from meta_train.reports import plots, suite_plots, suite_tables
+from meta_train.reports import report_html as html
+from meta_train.reports.report_parts import REPORT, Picture, draw, problem_list
+from meta_train.reports.suite_tables import Table
+from meta_train.rows import Row, read_json, read_rows, write_text
+
+TABLES = "tables"
+# There is a picture for each task.
+_CURVES_PIXELS_PER_INCH = 100
+
+
+class SuiteFiles(NamedTuple):
+  """What an evaluation's folder holds.
+
+  Attributes:
+    path: the folder.
+    about: what was evaluated.
+    found: the results of the plain evaluation.
+    sweeps: the results of sweeps.
+    overhead: times per step.
+    kernels: optimizer -> learned weights over timesteps.
+    problems: a sentence for each thing that is missing.
+  """
+
+  path: pathlib.Path
+  about: Mapping[str, Any]
+  found: Standings
+  sweeps: list[Sweep]
+  overhead: list[Row]
+  kernels: Mapping[str, Mapping[str, Any]]
+  problems: list[str]
+
+
+def read_folder(folder: str | os.PathLike) -> SuiteFiles:
+  """Reads an evaluation's folder.
+
+  Args:
+    folder: the folder.
+
+  Returns:
+    Its content, with a sentence for each thing that is missing.
+  """
+  path = pathlib.Path(folder)
+  about, problems = read_json(path / ABOUT)
+  about = about or {}
+  rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
+  plain, outdated = standings_lib.of_newest_definition(
+    row for row in rows.rows if row["setting"] is None
+  )
+  # An evaluation that wanted no baselines says that they are {}.
+  plain += baseline_results.beside(plain, about.get("baselines"))
+  num_seeds = about.get("num_seeds")
+  sweeps, sweep_gaps = sweep_standings.sweeps_in(rows.rows, num_seeds=num_seeds)
+  found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
+  if sweeps and not plain:
+    gaps = []  # A folder of sweeps alone is whole.
+  gaps = [*outdated, *gaps, *sweep_gaps]
+  for sweep in sweeps:
+    gaps += suite_tables.left_out(sweep)
+  overhead = read_rows(
+    path / OVERHEAD,
+    required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
+  )
+  lacking = [
+    f"{task} was to be evaluated and has no rows."
+    for task in about.get("tasks", ())
+    if plain and task not in found.tasks
+  ]
+  kernels = {}
+  for file in sorted(path.glob("kernels-*.json")):
+    document, _ = read_json(file, required=("lags", "kernels"))
+    if document is None:
+      problems = [*problems, f"{file.name} is damaged and was left out."]
+    else:
+      kernels[file.stem.removeprefix("kernels-")] = document
+  damaged = overhead.problems if (path / OVERHEAD).exists() else []
+  return SuiteFiles(
+    path=path,
+    about=about,
+    found=found,
+    sweeps=sweeps,
+    overhead=overhead.rows,
+    kernels=kernels,
+    problems=[
+      *problems,
+      *rows.problems,
+      *gaps,
+      *lacking,
+      *damaged,
+      *about.get("problems", ()),
+    ],
+  )
+
+
+def headlines(folder: str | os.PathLike) -> list[str]:
+  """Returns one sentence per optimizer under evaluation, for a terminal.
+
+  Args:
+    folder: the evaluation's folder.
+  """
+  return _headlines(read_folder(folder))
+
+
+def _headlines(files: SuiteFiles) -> list[str]:
+  found = files.found
+  sentences = []
+  for name in found.candidates:
+    score = scores_lib.score(found, name, REFERENCE)
+    if score is None:
+      sentences.append(f"{name}: there is no {REFERENCE} to compare with.")
+      continue
+    sentence = (
+      f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
+      f"{len(score.tasks)} tasks ({found.num_steps:,} steps)"
+    )
+    if score.speed_up is not None:
+      bound = "at least " if score.is_speed_up_bound else ""
+      sentence += (
+        f", speed-up {bound}{score.speed_up.value:.2f} "
+        f"({score.speed_up.low:.2f} to {score.speed_up.high:.2f})"
+      )
+    if score.loss_ratio is not None:
+      sentence += f", loss ratio {score.loss_ratio.value:.2f}"
+    sentences.append(
+      f"{sentence}; {score.failures} of {score.num_runs} runs failed."
+    )
+  for sweep in files.sweeps:
+    for name, each in suite_tables.sweep_scores(sweep).items():
+      values = [
+        f"{value}: {suite_tables.number(score.loss_ratio.value)}"
+        for value, score in zip(sweep.settings, each)
+        if score is not None and score.loss_ratio is not None
+      ]
+      sentences.append(
+        f"{name}, loss ratio to tuned {REFERENCE} by "
+        f"{sweep.name.replace('_', ' ')}: {', '.join(values) or 'none'}."
+      )
+  return sentences
+
+
+def write_report(folder: str | os.PathLike) -> pathlib.Path:
+  """Makes tables, pictures and the page from an evaluation's rows.
+
+  Args:
+    folder: the evaluation's folder.
+
+  Returns:
+    The page, `report.html` in that folder; tables are in `tables/` as CSV
+    and, all in one file, as Markdown; pictures are in `pictures/`.
+  """
+  files = read_folder(folder)
+  tables = _tables(files)
+  write_text(
+    files.path / TABLES / "tables.md",
+    "\n".join(suite_tables.markdown(table) for table in tables),
+  )
+  for table in tables:
+    write_text(
+      files.path / TABLES / f"{table.name}.csv", suite_tables.csv_text(table)
+    )
+  drawn, problems = draw(files.path, _pictures(files))
+  curves, _ = draw(
+    files.path,
+    _curves(files),
+    pixels_per_inch=_CURVES_PIXELS_PER_INCH,
+  )
+  target = files.path / REPORT
+  problems = [*files.problems, *problems]
+  write_text(target, _page(files, tables, drawn, curves, problems))
+  return target
+
+
+def _tables(files: SuiteFiles) -> list[Table]:
+  found = files.found
+  tables = [suite_tables.sweep_table(sweep) for sweep in files.sweeps]
+  if found.tasks:
+    tables = [
+      suite_tables.overview(found),
+      suite_tables.against_baselines(found),
+      *tables,
+      suite_tables.by_task(found),
+    ]
+  overhead = suite_tables.overhead(files.overhead)
+  if overhead is not None:
+    tables.insert(2 if found.tasks else len(tables), overhead)
+  return [table for table in tables if table.rows]
+
+
+def _pictures(files: SuiteFiles) -> Iterable[Picture]:
+  found = files.found
+  for name in found.candidates:
+    score = scores_lib.score(found, name, REFERENCE)
+    if score is not None and score.num_speed_ups:
+      yield Picture(
+        f"speed_up_{_file_name(name)}",
+        suite_plots.speed_ups(found, score),
+        "Steps that the lower envelope of Adam's learning rates needs for the "
+        "loss that the optimizer ends at, over the steps it took. Losses are "
+        "means over seeds. Hatched: Adam never got there; the bar is as long "
+        "as was looked.",
+        f"Speed-up of {name} over tuned Adam on each task",
+      )
+  profile = suite_plots.performance_profile(found) if found.tasks else None
+  if profile is not None:
+    yield Picture(
+      "performance_profile",
+      profile,
+      "Performance profile. The target of a task is the loss that Adam at its "
+      "best constant rate ends at, in the mean over seeds. On the left: how "
+      "often an optimizer is the fastest; on the right: how often it gets "
+      "there within four times the steps of the fastest.",
+      "Share of tasks solved within a factor of the fastest",
+    )
+  for sweep in files.sweeps:
+    scores = list(suite_tables.sweep_scores(sweep).values())
+    if not any(score and score.loss_ratio for each in scores for score in each):
+      continue  # Without Adam there is nothing to draw.
+    yield Picture(
+      f"sweep_{sweep.name}",
+      suite_plots.sweep_ratios(sweep, scores),
+      "Interquartile means over tasks and seeds, with bootstrap intervals; "
+      "the line at 1 is Adam, tuned at each setting.",
+      f"Final-loss ratio by {sweep.name}",
+    )
+  for name, document in files.kernels.items():
+    yield Picture(
+      f"kernels_{_file_name(name)}",
+      plots.kernels(document),
+      f"{name}: what the memory and the controller keep of a gradient by its "
+      "age, before and after meta-training.",
+      f"Learned weights of {name} over the age of a gradient",
+    )
+
+
+def _curves(files: SuiteFiles) -> Iterable[Picture]:
+  for task in files.found.tasks:
+    yield Picture(
+      f"task_{_file_name(task)}",
+      suite_plots.task_curves(files.found, task),
+      "",
+      f"Learning curves on {task}",
+    )
+
+
+def _file_name(name: str) -> str:
+  return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _page(files, tables, drawn, curves, problems) -> str:
+  suite = files.about.get("task_suite", "a suite")
+  title = f"Evaluation on {suite}"
+  sections = [html.element("h1", title)]
+  sections += [
+    html.element("p", sentence, class_="headline")
+    for sentence in _headlines(files)
+  ]
+  sections += problem_list(problems)
+  if drawn:
+    sections.append(html.element("div", *drawn, class_="pictures"))
+  folded = {"tasks"}
+  for table in tables:
+    if table.name not in folded:
+      sections += _table(table)
+  if curves:
+    sections += [
+      html.element("h2", "Learning curves"),
+      html.element(
+        "p",
+        "Training loss of a batch: medians over seeds, and the middle half of "
+        "them as a band. All optimizers start each seed from the same "
+        "parameters and see the same batches.",
+        class_="note",
+      ),
+      html.element("div", *curves, class_="pictures"),
+    ]
+  for table in tables:
+    if table.name in folded:
+      sections.append(
+        html.element(
+          "details", html.element("summary", table.title), *_table(table)
+        )
+      )
+  sections += _about(files)
+  return html.page(title, *sections)
+
+
+def _table(table: Table) -> list[html.Html]:
+  parts = [
+    html.element("h2", table.title),
+    html.table(table.header, table.rows),
+  ]
+  if table.note:
+    parts.append(html.element("p", table.note, class_="note"))
+  return parts
+
+
+def _about(files: SuiteFiles) -> list[html.Html]:
+  about = files.about
+  environment = about.get("environment", {})
+  facts = {
+    "Steps": f"{about.get('num_steps', 0):,}",
+    "Seeds": str(about.get("num_seeds", "")),
+    **{
+      f"Baseline {name}": text
+      for kind in ("sweep_baselines", "baselines")
+      for name, text in about.get(kind, {}).items()
+    },
+    **{
+      name: str(environment.get(name))
+      for name in ("started", "platform", "device_kind", "git_revision")
+      if name in environment
+    },
+    **{
+      name: str(version)
+      for name, version in environment.get("versions", {}).items()
+    },
+  }
+  return [html.element("h2", "How it was measured"), html.facts(facts)]

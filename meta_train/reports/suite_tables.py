@@ -1,0 +1,356 @@
+"""Tables of a suite, as cells of text: for Markdown, CSV and the page.
+
+Names: `Table`, `overview`, `against_baselines`, `by_task`, `overhead`,
+`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `markdown`,
+`csv_text`.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from meta_train.evaluation import scores as scores_lib
+from meta_train.evaluation.baseline_runs import REFERENCE
+from meta_train.evaluation.measures.aggregate import Estimate
+from meta_train.evaluation.scores import Score
+from meta_train.evaluation.standings import Standings
+from meta_train.evaluation.sweep_standings import Sweep
+from meta_train.rows import Row
+
+
+class Table(NamedTuple):
+  """A table.
+
+  Attributes:
+    name: of its file.
+    title: above it.
+    header: titles of the columns.
+    rows: cells.
+    note: below it.
+  """
+
+  name: str
+  title: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  note: str = ""
+
+
+def number(value: float | None) -> str:
+  """Returns a loss or a ratio as text."""
+  if value is None or np.isnan(value):
+    return "none"
+  return "diverged" if np.isinf(value) else f"{value:.3g}"
+
+
+def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
+  """Returns a number with its interval; a lower bound has a sign before it."""
+  if estimate is None:
+    return "none"
+  sign = "at least " if is_bound else ""
+  low, high = (_plain(x) for x in (estimate.low, estimate.high))
+  return f"{sign}{_plain(estimate.value)} ({low} to {high})"
+
+
+def _plain(value: float) -> str:
+  if np.isinf(value):
+    return "infinite"
+  return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.2g}"
+
+
+def _share(estimate: Estimate) -> str:
+  value, low, high = (100 * x for x in estimate)
+  return f"{value:.0f} % ({low:.0f} to {high:.0f})"
+
+
+def overview(found: Standings) -> Table:
+  """Returns all optimizers against tuned constant Adam.
+
+  Args:
+    found: all results.
+  """
+  ranks = scores_lib.average_ranks(found)
+  rows = []
+  for name in found.optimizers:
+    score = scores_lib.score(found, name, REFERENCE)
+    if score is None:
+      continue
+    itself = name == REFERENCE
+    rows.append(
+      [
+        name,
+        interval(score.speed_up, is_bound=score.is_speed_up_bound),
+        f"{score.num_censored} of {score.num_speed_ups}",
+        "1" if itself else interval(score.speed_ratio),
+        "1" if itself else interval(score.loss_ratio),
+        "itself" if itself else _share(score.won),
+        "" if itself else f"{score.sure_wins} / {score.sure_losses}",
+        f"{ranks[name]:.2f}" if ranks else "none",
+        f"{score.failures} of {score.num_runs}",
+        "" if itself else f"{number(score.worst_ratio)}, {score.worst_task}",
+      ]
+    )
+  return Table(
+    "overview",
+    f"Against {REFERENCE}, tuned",
+    ("Optimizer", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
+    + ("Tasks won", "Sure wins / losses", "Rank", "Failed", "Worst task"),
+    rows,
+    "Interquartile means (of the middle half of all tasks for the speed-up, of "
+    "all runs for the ratios), with the 95 % interval of a stratified "
+    "bootstrap over seeds. Speed-up: steps that the lower envelope of Adam's "
+    "learning rates needs for the loss that the optimizer ends at, in the mean "
+    "over seeds, over the steps taken (VeLO); censored on tasks where Adam "
+    "never got as low, and then counted as what was looked at; 0 where a run "
+    "diverged. Speed ratio and loss ratio: against Adam at its best constant "
+    "rate, run by run (after Celo); above 1 is better. Sure: p < 0.05 in a "
+    "paired sign-flip test over seeds. Failed: diverged, or ended above the "
+    "loss that it began with. Worst: ratio of mean final losses. Adam's own "
+    "speed-up is what there is to reach: below 1 where it is at its floor long "
+    "before the end.",
+  )
+
+
+def against_baselines(found: Standings) -> Table:
+  """Returns each candidate against each baseline.
+
+  Args:
+    found: all results.
+  """
+  rows = []
+  for name in found.candidates:
+    for other in found.baselines:
+      score = scores_lib.score(found, name, other)
+      if score is not None:
+        rows.append(
+          [
+            name,
+            other,
+            _share(score.won),
+            f"{score.sure_wins} / {score.sure_losses}",
+            interval(score.speed_ratio),
+            interval(score.loss_ratio),
+            str(len(score.tasks)),
+          ]
+        )
+  return Table(
+    "against_baselines",
+    "Against every tuned baseline",
+    ("Optimizer", "Baseline", "Tasks won", "Sure wins / losses")
+    + ("Speed ratio", "Loss ratio", "Tasks"),
+    rows,
+    "Tasks with a negative loss have no loss ratio and are left out of it.",
+  )
+
+
+def by_task(found: Standings) -> Table:
+  """Returns all optimizers on all tasks, one line for each pair.
+
+  Args:
+    found: all results.
+  """
+  rows = []
+  for task in found.tasks:
+    for name in found.optimizers:
+      if name not in found.runs[task]:
+        continue
+      runs = found.runs[task][name]
+      scored = scores_lib.task_score(found, task, name, REFERENCE)
+      accuracy = runs.mean("valid", "accuracy")
+      rate = "" if runs.learning_rate is None else f"{runs.learning_rate:g}"
+      edge = " (edge)" if (task, name) in found.at_edge else ""
+      rows.append(
+        [
+          task,
+          name,
+          rate + edge,
+          number(float(runs.losses.mean())),
+          number(runs.mean("valid", "loss")),
+          "" if accuracy is None else f"{100 * accuracy:.1f} %",
+          _task_speed_up(scored),
+          f"{runs.num_diverged} of {len(runs.seeds)}",
+        ]
+      )
+  return Table(
+    "tasks",
+    "Task by task",
+    ("Task", "Optimizer", "Rate", "Final training loss", "Held-out loss")
+    + ("Accuracy", "Speed-up", "Diverged"),
+    rows,
+    "Means over seeds; the speed-up is that of the mean over seeds, and > "
+    "where Adam never got as low. A best rate at the edge of its grid may mean "
+    "that a wider grid does better.",
+  )
+
+
+def _task_speed_up(scored: scores_lib.TaskScore | None) -> str:
+  if scored is None or scored.speed_up is None:
+    return ""
+  value = float(scored.speed_up.value)
+  return f"> {value:.3g}" if scored.speed_up.censored else f"{value:.2f}"
+
+
+def overhead(rows: Iterable[Row]) -> Table | None:
+  """Returns times per step and sizes of states.
+
+  Args:
+    rows: as `meta_train.evaluation.overhead.measure` writes them.
+
+  Returns:
+    The table; `None` without rows.
+  """
+  rows = sorted(rows, key=lambda row: row["parameters"])
+  adam = {
+    row["task"]: row["step_s"] for row in rows if row["optimizer"] == REFERENCE
+  }
+  cells = [
+    [
+      row["task"],
+      f"{row['parameters']:,}",
+      row["optimizer"],
+      f"{1e6 * row['step_s']:,.0f}",
+      f"{row['step_s'] / adam[row['task']]:.2f}"
+      if row["task"] in adam
+      else "none",
+      f"{row['state_bytes']:,}",
+      f"{row['state_bytes'] / max(1, row['parameters']):.1f}",
+    ]
+    for row in rows
+  ]
+  if not cells:
+    return None
+  return Table(
+    "overhead",
+    "What a step costs",
+    ("Task", "Parameters", "Optimizer", "Microseconds per step")
+    + ("Over Adam's", "State, bytes", "Bytes per parameter"),
+    cells,
+    "A step is loss, gradient and update of one run; the fastest of five "
+    "repetitions, on " + ", ".join({str(row["device"]) for row in rows}) + ".",
+  )
+
+
+def sweep_scores(sweep: Sweep) -> dict[str, list[Score | None]]:
+  """Returns each candidate's scores at each setting.
+
+  So that settings can be compared, only tasks count that a candidate and Adam
+  have at each setting that has both of them.
+
+  Args:
+    sweep: the sweep.
+  """
+  settings = list(sweep.settings.values())
+  names = {name: None for each in settings for name in each.candidates}
+  return {
+    name: [
+      scores_lib.score(each.only(common_tasks(sweep, name)), name, REFERENCE)
+      for each in settings
+    ]
+    for name in names
+  }
+
+
+def common_tasks(sweep: Sweep, name: str) -> list[str]:
+  """Returns the tasks that a candidate can be scored on at all settings.
+
+  Args:
+    sweep: the sweep.
+    name: the candidate; settings at which it, or Adam, has no runs at all
+      don't count.
+  """
+  there = [
+    [task for task in each.tasks if {name, REFERENCE} <= set(each.runs[task])]
+    for each in sweep.settings.values()
+  ]
+  there = [tasks for tasks in there if tasks]
+  return [
+    task for task in (there or [[]])[0] if all(task in each for each in there)
+  ]
+
+
+def left_out(sweep: Sweep) -> list[str]:
+  """Returns a sentence for each candidate with tasks at some settings only.
+
+  Args:
+    sweep: the sweep.
+  """
+  sentences = []
+  settings = list(sweep.settings.values())
+  for name in {name: None for each in settings for name in each.candidates}:
+    common = common_tasks(sweep, name)
+    others = {
+      task: None
+      for each in settings
+      for task in each.tasks
+      if name in each.runs[task] and task not in common
+    }
+    if common and others:
+      sentences.append(
+        f"sweep of {sweep.name}, {name}: {', '.join(others)} can't be scored "
+        "at all settings and count at none."
+      )
+  return sentences
+
+
+def sweep_table(sweep: Sweep) -> Table:
+  """Returns the candidates at each setting of a sweep.
+
+  Args:
+    sweep: the sweep.
+  """
+  rows = []
+  for name, each in sweep_scores(sweep).items():
+    for value, score in zip(sweep.settings, each):
+      if score is not None:
+        rows.append(
+          [
+            name,
+            value,
+            interval(score.loss_ratio),
+            interval(score.speed_ratio),
+            _share(score.won),
+            f"{score.failures} of {score.num_runs}",
+            str(len(score.tasks)),
+          ]
+        )
+  return Table(
+    f"sweep_{sweep.name}",
+    f"Sweep: {sweep.name.replace('_', ' ')}",
+    ("Optimizer", "Setting", "Loss ratio", "Speed ratio")
+    + ("Tasks won", "Failed runs", "Tasks"),
+    rows,
+    "Against Adam, tuned anew at each setting on one seed of its own, on the "
+    "tasks that have runs at all settings.",
+  )
+
+
+def markdown(table: Table) -> str:
+  """Returns a table as Markdown, with its title and note."""
+
+  def line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+  return "\n".join(
+    [
+      f"### {table.title}",
+      "",
+      line(table.header),
+      line(["---"] * len(table.header)),
+      *map(line, table.rows),
+      "",
+      table.note,
+      "",
+    ]
+  )
+
+
+def csv_text(table: Table) -> str:
+  """Returns a table as CSV."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(table.header)
+  writer.writerows(table.rows)
+  return text.getvalue()

@@ -1,0 +1,1 @@
+"""One run of meta-training: its folder, machine, checkpoints, progress."""

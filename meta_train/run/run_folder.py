@@ -1,0 +1,419 @@
+"""The folder of a run: its settings, rows and checkpoints, kept safe.
+
+A folder belongs to one run and one process at a time. Opening it again
+continues the run, and is refused when the settings that shape its numbers
+differ, when another process holds it, or when it holds something else; in
+all of these nothing in it is touched. Rows and checkpoints are written so
+that a kill at any moment loses only work that the next start repeats.
+
+Main names: `open_run`, `RunFolder`, `read_config`.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import chex
+from absl import logging
+
+import flt_lopt
+from flt_lopt import _atomic_file
+from meta_train import config as config_lib
+from meta_train import json_lines
+from meta_train.errors import UserError
+from meta_train.run import checkpoint as checkpoint_lib
+from meta_train.run import csv_rows, environment, locks
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+TABLE = "metrics.csv"
+VALIDATION = "validation.jsonl"
+WEIGHTS = "theta.safetensors"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+_KIND = "flt_lopt run"
+_VERSION = 1
+
+
+class RunFolder:
+  """An open run folder; make one with `open_run`, and use it in a `with`.
+
+  Attributes:
+    path: the folder.
+    config: the settings of this start.
+    metrics: the rows of `metrics.jsonl`, with an `outer_step` each.
+    table: the same rows in `metrics.csv`.
+    validation: the rows of `validation.jsonl`, with an `outer_step` each.
+    checkpoints: the run's checkpoints.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    config: config_lib.MetaTrainConfig,
+    lock: locks.Lock,
+    *,
+    used: Mapping[str, int],
+    command: Sequence[str] = (),
+    former: config_lib.MetaTrainConfig | None = None,
+  ):
+    self.path = path
+    self.config = config
+    self._used = used
+    self._lock = lock
+    self._command = command
+    self._former = former
+    self.metrics = json_lines.JsonLines(path / METRICS)
+    self.table = csv_rows.CsvRows(path / TABLE)
+    self.validation = json_lines.JsonLines(path / VALIDATION)
+    self.checkpoints = checkpoint_lib.CheckpointStore(
+      path / CHECKPOINTS,
+      keep=config.keep_checkpoints,
+      owner=fixed_part(config),
+    )
+
+  def restore(
+    self, template: chex.ArrayTree
+  ) -> tuple[int, chex.ArrayTree] | None:
+    """Returns where the run stands, and makes its rows agree with that.
+
+    Args:
+      template: the state at outer step 0: structure, shapes and dtypes.
+
+    Returns:
+      The number of outer steps done and the state after them; None for a
+      run that has no checkpoint yet.
+
+    This is what can still refuse to continue a run, so only then the files
+    that describe it, config.json and environment.json, are written anew.
+
+    Raises:
+      UserError: no checkpoint can be used, or the newest is beyond
+        `outer_steps`, or there are none of a run that had some. Rows and
+        settings were not changed then.
+    """
+    found = self.checkpoints.restore(template)
+    outer_step = 0 if found is None else found[0]
+    if outer_step > self.config.outer_steps:
+      raise UserError(
+        f"--outer_steps={self.config.outer_steps} is less than the "
+        f"{outer_step} that the run in {self.path} has done already; use at "
+        f"least {outer_step}, or another --run_dir"
+      )
+    if found is None and self._former is not None:
+      self._check_never_saved(self._former)
+    try:
+      self.checkpoints.set_aside()
+      for rows in (self.metrics, self.validation):
+        rows.keep(lambda row: 0 <= _outer_step(row) <= outer_step)
+      self.table.rewrite(self.metrics.read())
+      if self._former is not None:
+        if found is not None:
+          _warn_of_changes(self.path, self._used)
+        _describe_start(self.path, self.config, self._command, self._used)
+    except OSError as error:
+      raise _unwritable(self.path, error) from None
+    return found
+
+  def append(self, row: Mapping[str, Any]) -> None:
+    """Writes a row to `metrics.jsonl` and to the table.
+
+    Raises:
+      UserError: it cannot be written. The checkpoints are untouched.
+    """
+    with self.writing():
+      self.metrics.append(**row)
+      self.table.append(dict(row))
+
+  def append_validation(self, row: Mapping[str, Any]) -> None:
+    """Writes a row to `validation.jsonl`; raises as `append` does."""
+    with self.writing():
+      self.validation.append(**row)
+
+  def save(
+    self, outer_step: int, state: chex.ArrayTree, *, best: int | None = None
+  ) -> None:
+    """Writes a checkpoint; the rows so far are on the disk before it is.
+
+    Args:
+      outer_step: outer steps done.
+      state: as for `restore`.
+      best: outer steps of an older checkpoint that is to be kept too.
+    """
+    with self.writing():
+      self.metrics.sync()
+      self.validation.sync()
+    self.checkpoints.save(outer_step, state, best=best)
+
+  @contextlib.contextmanager
+  def writing(self) -> Iterator[None]:
+    """Makes an OSError a UserError that names the remedy."""
+    try:
+      yield
+    except OSError as error:
+      raise UserError(
+        f"{self.path} cannot be written ({error.strerror or error}); make "
+        "room, then start the same command again: it continues from the last "
+        "checkpoint"
+      ) from error
+
+  def _check_never_saved(self, former: config_lib.MetaTrainConfig) -> None:
+    """Refuses a run whose checkpoints somebody has deleted."""
+    # A run killed before its first checkpoint has rows, but not more.
+    last = max(map(_outer_step, self.metrics.read()), default=0)
+    what = f"{last} outer steps" if last > former.checkpoint_every else ""
+    if _is_trained(self.path / WEIGHTS):
+      what = WEIGHTS
+    if what:
+      raise UserError(
+        f"the run in {self.path} has {what} but no checkpoint in "
+        f"{self.checkpoints.folder} to continue from; put one back, name "
+        "another --run_dir, or delete the folder to begin anew"
+      )
+
+  def close(self) -> None:
+    """Closes the files and lets other processes have the folder."""
+    try:
+      self.metrics.close()
+      self.validation.close()
+    finally:
+      self._lock.release()
+
+  def __enter__(self) -> "RunFolder":
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self.close()
+
+
+def open_run(
+  config: config_lib.MetaTrainConfig,
+  *,
+  command: Sequence[str] = (),
+  used: Mapping[str, int] | None = None,
+) -> RunFolder:
+  """Creates the folder of a run, or opens it to continue.
+
+  Args:
+    config: the settings; `config.folder` is the folder.
+    command: the command line, for the record.
+    used: how many devices and the like the run shares its tasks among, for
+      the record; a run that continues with others says so.
+
+  Returns:
+    The open folder. In a new one config.json and environment.json are
+    written; in one to be continued `RunFolder.restore` does that.
+
+  Raises:
+    UserError: the folder cannot be written, is in use, holds something
+      else, or a run with other settings. Nothing in it was changed then.
+  """
+  path = pathlib.Path(config.folder).expanduser()
+  used = used or {}
+  _check_ours(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    lock = locks.acquire(path / LOCK, what=f"the run folder {path}")
+  except OSError as error:
+    raise _unwritable(path, error) from None
+  try:
+    # Again: another process may have begun a run before we had the lock.
+    _check_ours(path)
+    former = None
+    if (path / CONFIG).exists():
+      former = read_config(path)
+      _check_same(path, former, config)
+    else:
+      _describe_start(path, config, command, used)
+    return RunFolder(
+      path, config, lock, command=command, former=former, used=used
+    )
+  except OSError as error:
+    lock.release()
+    raise _unwritable(path, error) from None
+  except BaseException:
+    lock.release()
+    raise
+
+
+def read_config(path: pathlib.Path | str) -> config_lib.MetaTrainConfig:
+  """Returns the settings of the run in a folder.
+
+  Args:
+    path: the run folder.
+
+  Raises:
+    UserError: config.json is missing, damaged, foreign, or of a version
+      with other settings.
+  """
+  file = pathlib.Path(path) / CONFIG
+  record = _read(file)
+  if record.get("kind") != _KIND or not isinstance(record.get("config"), dict):
+    raise UserError(
+      f"{file} is not the config.json of a run of flt_lopt; name another "
+      "--run_dir"
+    )
+  known = {field.name for field in config_lib.options()}
+  unknown = sorted(set(record["config"]) - known)
+  if unknown or record.get("version") != _VERSION:
+    raise UserError(
+      f"{file} was written by another version of flt_lopt"
+      f"{' (it sets ' + ', '.join(unknown) + ')' if unknown else ''}; "
+      "continue the run with that version, or name another --run_dir"
+    )
+  return config_lib.MetaTrainConfig(**record["config"])
+
+
+def _check_ours(path: pathlib.Path) -> None:
+  """Refuses a folder that holds anything but a run, before touching it."""
+  try:
+    names = [entry.name for entry in path.iterdir()]
+  except FileNotFoundError:
+    return
+  except NotADirectoryError:
+    raise UserError(
+      f"{path} is a file or lies beneath one, so it cannot be a run folder; "
+      "name another --run_dir"
+    ) from None
+  except OSError as error:
+    raise UserError(
+      f"the run folder {path} cannot be read ({error.strerror}); name "
+      "another --run_dir"
+    ) from None
+  # A start killed before its config.json leaves these two and no more.
+  rest = [n for n in names if n != LOCK and not _atomic_file.is_leftover(n)]
+  if rest and CONFIG not in rest:
+    raise UserError(
+      f"the folder {path} is not empty and holds no run (it has "
+      f"{sorted(rest)[0]}, but no {CONFIG}); name another --run_dir"
+    )
+
+
+def _check_same(
+  path: pathlib.Path,
+  old: config_lib.MetaTrainConfig,
+  new: config_lib.MetaTrainConfig,
+) -> None:
+  changed = [
+    f"--{field.name}={getattr(new, field.name)} instead of "
+    f"{getattr(old, field.name)}"
+    for field in config_lib.options()
+    if not field.metadata["may_change"]
+    and getattr(new, field.name) != getattr(old, field.name)
+  ]
+  if changed:
+    raise UserError(
+      f"the run in {path} was begun with other settings: "
+      f"{', '.join(changed)}; name another --run_dir, or leave them as they "
+      "were"
+    )
+
+
+def fixed_part(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
+  return {
+    field.name: getattr(config, field.name)
+    for field in config_lib.options()
+    if not field.metadata["may_change"]
+  }
+
+
+def _record(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
+  settings = dataclasses.asdict(config)
+  return {"kind": _KIND, "version": _VERSION, "config": settings}
+
+
+def _describe_start(
+  path: pathlib.Path,
+  config: config_lib.MetaTrainConfig,
+  command: Sequence[str],
+  used: Mapping[str, int],
+) -> None:
+  _atomic_file.remove_leftovers(path)
+  _write(path / CONFIG, _record(config))
+  _write(path / ENVIRONMENT, _environment(path, config, command, used))
+
+
+def _environment(
+  path: pathlib.Path,
+  config: config_lib.MetaTrainConfig,
+  command: Sequence[str],
+  used: Mapping[str, int],
+) -> dict[str, Any]:
+  """Describes this start, and keeps what was written of earlier ones."""
+  now = environment.describe(seed=config.seed, command=command)
+  now["used"] = dict(used)
+  try:
+    last = _read(path / ENVIRONMENT)
+  except UserError:  # Missing or damaged: no run needs it to continue.
+    return {**now, "earlier_starts": []}
+  earlier = last.pop("earlier_starts", [])
+  if not isinstance(earlier, list):
+    earlier = []
+  return {**now, "earlier_starts": [*earlier, last]}
+
+
+def _warn_of_changes(path: pathlib.Path, used: Mapping[str, int]) -> None:
+  """Warns where a run does not continue on what it was begun on."""
+  try:
+    former = _read(path / ENVIRONMENT)
+  except UserError:
+    return
+  now = environment.versions_of_numbers() | dict(used)
+  then = {**(former.get("versions") or {}), **(former.get("used") or {})}
+  changed = [
+    f"{name} {value} instead of {then[name]}"
+    for name, value in now.items()
+    if name in then and then[name] != value
+  ]
+  if changed:
+    logging.warning(
+      "the run continues with %s: it ends like one that was never stopped to "
+      "rounding, not bit for bit",
+      ", ".join(changed),
+    )
+
+
+def _outer_step(row: dict[str, Any]) -> int:
+  """Returns the outer step of a row, -1 if it has none."""
+  outer_step = row.get("outer_step")
+  return outer_step if type(outer_step) is int else -1
+
+
+def _is_trained(weights: pathlib.Path) -> bool:
+  """Says whether weights are there that took outer steps to make."""
+  if not weights.exists():
+    return False
+  try:
+    # A run of no outer steps writes weights and never a checkpoint.
+    return flt_lopt.read_provenance(weights).get("outer_steps") != 0
+  except flt_lopt.WeightsError:
+    return True
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
+  return UserError(
+    f"the run folder {path} cannot be written ({error.strerror or error}); "
+    "name another --run_dir"
+  )
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+  try:
+    record = json.loads(file.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(
+      f"{file} cannot be read ({error}); mend it, or name another --run_dir"
+    ) from None
+  if not isinstance(record, dict):
+    raise UserError(f"{file} is not the file of a run of flt_lopt")
+  return record
+
+
+def _write(file: pathlib.Path, record: dict[str, Any]) -> None:
+  text = json.dumps(record, indent=2) + "\n"
+  _atomic_file.write_bytes(file, text.encode())
