@@ -5,7 +5,7 @@ becomes one row in `evaluation.jsonl`, from which all tables and pictures are
 made. Rows that are already there, from the same weights, task, steps and
 seeds, are not computed again.
 
-`python -m meta_train.evaluate --help` is the program of `evaluate_main`;
+`python -m meta_train.evaluate --help` is the program on top of it;
 `python -m meta_train` calls `evaluate_run` at the end of a run.
 
 Names: `evaluate`, `evaluate_run`, `candidate_job`, `write_kernels`.
