@@ -66,8 +66,9 @@ def flt(
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or
-  of a mean size of 1e34 or more, does not move, and its memory keeps its
-  values. See `flt_lopt.kernel` and `flt_lopt.direction` for the details.
+  of a mean size of 1e34 or more (or of an infinite sum), does not move, and its
+  memory keeps its values. See `flt_lopt.kernel` and `flt_lopt.direction` for
+  the details.
 
   Example:
     >>> tx = flt_lopt.flt(num_steps=10_000)
@@ -82,8 +83,9 @@ def flt(
       weights file, or a pair (config, theta).
     learning_rate: multiplier of every update, a number or an optax schedule;
       1 leaves the learned step size as it is.
-    weight_decay: strength of decoupled weight decay as in `optax.adamw`, in
-      units of the learned step size and schedule, on top of the learned one.
+    weight_decay: strength of decoupled weight decay as in `optax.adamw`, a
+      number or an optax schedule, in units of the learned step size and
+      schedule, on top of the learned one.
     mask: pytree of booleans, or a function of the parameters to one, that
       says which tensors decay by `weight_decay`; `None` is all.
 

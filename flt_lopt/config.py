@@ -139,7 +139,12 @@ class OptimizerConfig:
         f"tensor_attention={self.tensor_attention!r} is part of the "
         "controller; choose a controller, or tensor_attention='off'."
       )
-    self.make_memory()
+    if self.nesterov and self.make_memory().nominal < 0:
+      raise ValueError(
+        f"nesterov=True needs a memory to look ahead with, and memory="
+        f"{self.memory!r} moves along the gradient; use nesterov=False, or "
+        "another memory."
+      )
     self.make_storage()
 
   def make_memory(self) -> memory_lib.Memory:

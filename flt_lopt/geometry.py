@@ -1,8 +1,12 @@
 """Steps along matrices whose size does not follow the gradient's.
 
-A tensor of three axes is a stack of matrices, one of four or more a convolution
-kernel, whose last axis is the output and all others the input. Vectors and
-scalars stay as they are.
+A tensor of three axes is a stack of matrices, unless its first axis is longer
+than its second: then it is one matrix whose input is the first axis, such as
+that of Flax's attention (model, heads, width of a head). One of four axes or
+more is a convolution kernel, whose last axis is the output and all others the
+input. Vectors and scalars stay as they are. What is meant otherwise, such as
+an embedding or a stack of biases, can be given an optimizer of its own by
+`optax.multi_transform`.
 
 Normalised: a tensor D of two axes or more moves along
 D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
@@ -42,9 +46,33 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
   return len(shape) >= 2 and int(np.prod(shape)) > 0
 
 
+def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
+  """Returns which axes are input and output, in optax's terms."""
+  if not is_matrix(shape):
+    return None
+  if len(shape) == 3:
+    if shape[0] > shape[1]:
+      return MuonDimensionNumbers(reduction_axis=0, output_axis=(1, 2))
+    return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+  inputs = tuple(range(len(shape) - 1))
+  return MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
+
+
 def fan_in(shape: tuple[int, ...]) -> int:
   """Returns the number of rows of a matrix, or of each in a stack."""
-  return shape[1] if len(shape) == 3 else int(np.prod(shape[:-1]))
+  stack, rows, columns = _sizes(shape)
+  del stack, columns
+  return rows
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+  """Returns the number of matrices, and the rows and columns of each."""
+  if len(shape) == 3:
+    first, second, third = shape
+    if first > second:
+      return 1, first, second * third
+    return first, second, third
+  return 1, int(np.prod(shape[:-1])), shape[-1]
 
 
 class Nominal(NamedTuple):
@@ -84,16 +112,6 @@ def nominal(geometry: str, shapes: Sequence[tuple[int, ...]]) -> Nominal:
   return Nominal(size, size, np.where(matrix, 0.0, 1.0))
 
 
-def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
-  """Returns which axes are input and output, in optax's terms."""
-  if not is_matrix(shape):
-    return None
-  if len(shape) == 3:
-    return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-  inputs = tuple(range(len(shape) - 1))
-  return MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
-
-
 def orthogonalize(
   x: Float[Array, "..."], epsilon: float
 ) -> Float[Array, "..."]:
@@ -103,12 +121,10 @@ def orthogonalize(
     x: of two axes or more, see the module's docstring.
     epsilon: added to its Frobenius norm, which it is divided by first.
   """
-  shape = x.shape
-  stack = shape[0] if len(shape) == 3 else 1
-  matrices = x.reshape(stack, -1, shape[-1])
-  rows, columns = matrices.shape[1:]
+  stack, rows, columns = _sizes(x.shape)
+  matrices = x.reshape(stack, rows, columns)
   scale = max(1.0, columns / rows) ** 0.5
-  return scale * _newton_schulz(matrices, epsilon).reshape(shape)
+  return scale * _newton_schulz(matrices, epsilon).reshape(x.shape)
 
 
 def _newton_schulz(matrices: Float[Array, "stack rows columns"], epsilon):

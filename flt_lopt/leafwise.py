@@ -98,7 +98,7 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
       for factor, array in kernel.nominal_terms(config, scalars, modes, raw)
     ),
   )
-  mean = jnp.mean(second[0])
+  mean = jnp.sum(second[0]) / max(second[0].size, 1)
   # Computed again from the memory: kept, it would be one more array.
   again, moment = jax.lax.optimization_barrier((modes, second))
   clean = jnp.where(scalars.finite, raw, 0.0)
@@ -155,13 +155,20 @@ def step(config, theta, clock, decay, progress, tensors, leaves):
   packed, shared = _settle((scalars, gains), shared, clock)
   moved: list[Moved] = []
   for mine, leaf in zip(packed, leaves, strict=True):
-    before = moved[-1].step.factor if moved else jnp.zeros([], dtype)
+    before = _wait_for(moved[-1].step.factor) if moved else jnp.zeros([], dtype)
     moved.append(_move(config, like, before, mine, shared, leaf))
   step = _stack([m.step for m in moved])
   sums = _stack([m.sums for m in moved])
   mean = jnp.stack([m.mean_second for m in moved])
   stats = kernel.statistics(tensors.stats, gains, sums, mean, step)
   return moved, tensors._replace(stats=stats)
+
+
+def _wait_for(factor):
+  """Returns what makes a tensor wait for the one before, on a CPU alone."""
+  return jax.lax.platform_dependent(
+    factor, cpu=lambda x: x, default=jnp.zeros_like
+  )
 
 
 def _settle(scalars, shared, clock):

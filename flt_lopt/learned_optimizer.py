@@ -58,7 +58,8 @@ class LearnedOptimizer:
       learning_rate: multiplier of every update, a number or an optax
         schedule; 1 leaves the learned step size as it is.
       weight_decay: strength of decoupled weight decay as in `optax.adamw`,
-        in units of the learned step size and nominal schedule.
+        a number or an optax schedule, in units of the learned step size and
+        nominal schedule.
       mask: pytree of booleans (or a function of the parameters to one) that
         says which tensors decay; `None` is all.
 
@@ -70,9 +71,10 @@ class LearnedOptimizer:
       arguments are ignored.
 
     Raises:
-      ValueError: `num_steps` is no whole number of steps, at least 1; or, at
-        `init` or `update`, parameters are not real floating-point numbers or
-        are not given, a gradient is missing, or `value` is no scalar.
+      ValueError: theta is not of this configuration; `num_steps` is no whole
+        number of steps, at least 1; or, at `init` or `update`, parameters are
+        not real floating-point numbers or are not given, a gradient is missing
+        or of another shape, or `value` is no scalar.
     """
     scaled = transform.scale_by_learned(
       self.config,

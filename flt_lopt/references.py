@@ -65,7 +65,9 @@ def reference(
       nesterov=config.nesterov,
     )
   if factored:
-    adam = scale_by_factored_adam(b1, B2, config.epsilon)
+    adam = scale_by_factored_adam(
+      b1, B2, config.epsilon, nesterov=config.nesterov
+    )
   else:
     adam = optax.scale_by_adam(b1, B2, config.epsilon, nesterov=config.nesterov)
   normalize = optax.stateless(lambda updates, _: _normalize(updates))
@@ -108,7 +110,7 @@ class FactoredAdamState(NamedTuple):
 
 
 def scale_by_factored_adam(
-  b1: float, b2: float, eps: float
+  b1: float, b2: float, eps: float, *, nesterov: bool = False
 ) -> optax.GradientTransformation:
   """Returns Adam whose second moment, on matrices, is that of its factors.
 
@@ -120,6 +122,8 @@ def scale_by_factored_adam(
     b1: decay of the first moment.
     b2: decay of the second.
     eps: added to its root.
+    nesterov: whether the first moment looks a step ahead, as in
+      `optax.scale_by_adam`.
   """
 
   def init(params):
@@ -140,6 +144,10 @@ def scale_by_factored_adam(
     mu = optax.tree.update_moment(updates, state.mu, b1, 1)
     nu = optax.tree.update_moment(updates, state.nu, b2, 2)
     mu_hat = optax.tree.bias_correction(mu, b1, count)
+    if nesterov:
+      after = optax.tree.bias_correction(mu, b1, optax.safe_increment(count))
+      now = optax.tree.bias_correction(updates, b1, count)
+      mu_hat = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, after, now)
     nu_hat = jax.tree.map(factored, optax.tree.bias_correction(nu, b2, count))
     moved = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu_hat, nu_hat)
     return moved, FactoredAdamState(count, mu, nu)

@@ -88,6 +88,8 @@ def tokens(
     clock: of this step.
   """
   relative = _log_root(stats.update, 5.0) - _log_root(parameter, 5.0)
+  # Of parameters whose squares are infinite it is not known.
+  relative = jnp.where(jnp.isfinite(relative), relative, -1.0)
   history = [
     surprise / 3.0,
     _log_root(stats.direction, 3.0),

@@ -57,10 +57,37 @@ def _work_dtype(leaves):
   return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
+@functools.cache
+def _theta_shapes(config: OptimizerConfig) -> dict[str, tuple[int, ...]]:
+  theta = jax.eval_shape(
+    functools.partial(kernel.init_theta, config), jax.random.key(0)
+  )
+  return _shapes(theta)
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _check_theta(config: OptimizerConfig, theta) -> None:
+  """Refuses meta-parameters that are not of the configuration."""
+  wanted, given = _theta_shapes(config), _shapes(theta)
+  for name in sorted(wanted.keys() | given.keys()):
+    if wanted.get(name) != given.get(name):
+      raise ValueError(
+        f"theta is not of this configuration: {name} has shape "
+        f"{given.get(name, 'none')} instead of {wanted.get(name, 'none')}; "
+        "give the configuration that theta was made or loaded with."
+      )
+
+
 def _check_num_steps(num_steps) -> None:
   """Refuses a given number that can't be a count of steps."""
-  if num_steps is None or isinstance(num_steps, jax.Array):
-    return  # An array may be traced, and says its value only later.
+  if num_steps is None or isinstance(num_steps, jax.core.Tracer):
+    return  # What is traced says its value only later.
   if num_steps is True or not num_steps >= 1 or num_steps != num_steps // 1:
     raise ValueError(
       f"num_steps={num_steps} must be a whole number of steps, at least 1, or "
@@ -82,18 +109,25 @@ def _gradients(updates, split, params):
   """Returns the gradient of every parameter.
 
   Raises:
-    ValueError: a parameter has none.
+    ValueError: a parameter has none, or one of another shape or kind.
   """
   found = split(updates)
-  for gradient, (path, _) in zip(
+  for gradient, (path, parameter) in zip(
     found, jax.tree_util.tree_leaves_with_path(params), strict=True
   ):
+    name = jax.tree_util.keystr(path)
     if gradient is None:
-      name = jax.tree_util.keystr(path)
       raise ValueError(
         f"the gradient of params{name} is None, but that parameter is an "
         "array; give zeros, leave it out of both trees with None, or wrap the "
         "optimizer in optax.masked."
+      )
+    shape, dtype = jnp.shape(gradient), jnp.result_type(gradient)
+    if shape != jnp.shape(parameter) or jnp.iscomplexobj(gradient):
+      raise ValueError(
+        f"the gradient of params{name} has shape {shape} and dtype {dtype}, "
+        f"but that parameter has shape {jnp.shape(parameter)} and is real; "
+        "give the gradient of the loss with respect to the parameters."
       )
   return [jnp.asarray(gradient) for gradient in found]
 
@@ -126,7 +160,7 @@ def scale_by_learned(
   theta,
   *,
   num_steps=None,
-  weight_decay: float | Float[Array, ""] = 0.0,
+  weight_decay: float | Float[Array, ""] | optax.Schedule = 0.0,
   mask: Any | Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Scales updates by a learned optimizer, in the direction of the gradient.
@@ -140,7 +174,7 @@ def scale_by_learned(
     config: the optimizer.
     theta: its meta-parameters.
     num_steps: length of the run in steps; `None` where it is not known.
-    weight_decay: strength of decoupled weight decay.
+    weight_decay: strength of decoupled weight decay, a number or a schedule.
     mask: pytree of booleans, or a function of the parameters to one, that
       says which tensors decay; `None` is all.
 
@@ -148,10 +182,12 @@ def scale_by_learned(
     A gradient transformation.
 
   Raises:
-    ValueError: `num_steps` is no whole number of steps, at least 1; or, at
-      `init` or `update`, parameters or gradients can't be used.
+    ValueError: theta is not of the configuration; `num_steps` is no whole
+      number of steps, at least 1; or, at `init` or `update`, parameters or
+      gradients can't be used.
   """
   _check_num_steps(num_steps)
+  _check_theta(config, theta)
   floats = config.make_memory().num_floats
   form = config.make_second_moment()
 
@@ -204,7 +240,12 @@ def scale_by_learned(
       config,
       jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
       clock_lib.make(state.count, num_steps, dtype),
-      _decay_per_tensor(weight_decay, mask, params, dtype),
+      _decay_per_tensor(
+        weight_decay(state.count) if callable(weight_decay) else weight_decay,
+        mask,
+        params,
+        dtype,
+      ),
       progress,
       state.tensors,
       leaves,

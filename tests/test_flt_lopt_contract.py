@@ -16,6 +16,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from optimizer_variants import every_variant, few_variants
 
+import flt_lopt
+
 PARAMS = variants.parameters()
 GRADS = jax.tree.map(lambda x: 0.1 * x + 0.02, PARAMS)
 
@@ -51,6 +53,67 @@ def test_missing_params_are_refused_by_name(name):
   tx = variants.make(name)
   with pytest.raises(ValueError, match="params"):
     tx.update(GRADS, tx.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+  "gradient", [np.zeros((1, 4)), np.zeros((2, 4, 4)), np.zeros((4, 4), complex)]
+)
+def test_a_gradient_of_another_kind_is_refused_by_name(gradient):
+  lopt = flt_lopt.LearnedOptimizer()
+  tx = lopt.transform(lopt.init(jax.random.key(0)))
+  params = {"w": np.zeros((4, 4), np.float32)}
+  with pytest.raises(ValueError, match=r"gradient of params\['w'\] has shape"):
+    tx.update({"w": gradient}, tx.init(params), params)
+
+
+def test_weight_decay_may_be_a_schedule():
+  lopt = flt_lopt.LearnedOptimizer()
+  theta = lopt.init(jax.random.key(0))
+  params = {"w": np.ones((3, 4), np.float32)}
+  grads = {"w": np.full((3, 4), 0.1, np.float32)}
+
+  def second(weight_decay):
+    tx = lopt.transform(theta, weight_decay=weight_decay)
+    _, state = tx.update(grads, tx.init(params), params)
+    return tx.update(grads, state, params)[0]["w"]
+
+  schedule = optax.linear_schedule(0.0, 0.5, 1)
+  np.testing.assert_array_equal(second(schedule), second(0.5))
+  assert not np.array_equal(second(schedule), second(0.0))
+
+
+@pytest.mark.parametrize("steps", [0, -3, 2.5, np.nan])
+def test_num_steps_of_any_kind_is_a_count(steps):
+  lopt = flt_lopt.LearnedOptimizer()
+  theta = lopt.init(jax.random.key(0))
+  for given in (steps, jnp.asarray(steps)):
+    with pytest.raises(ValueError, match="whole number of steps"):
+      lopt.transform(theta, num_steps=given)
+  lopt.transform(theta, num_steps=jnp.asarray(3))
+
+
+def test_meta_parameters_of_another_configuration_are_refused():
+  theta = flt_lopt.LearnedOptimizer(
+    flt_lopt.make_variant("no_controller")
+  ).init(jax.random.key(0))
+  with pytest.raises(ValueError, match=r"controller/.* has shape none instead"):
+    flt_lopt.flt(weights=(flt_lopt.OptimizerConfig(), theta))
+  with pytest.raises(ValueError, match="direction/bias has shape"):
+    wide = flt_lopt.make_variant("no_controller", hidden_units=5)
+    flt_lopt.LearnedOptimizer(wide).transform(theta)
+
+
+def test_huge_parameters_leave_the_controller_sound():
+  """Their squares are infinite, and so are those of steps as long."""
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("normalized"))
+  theta = lopt.init(jax.random.key(0))
+  theta["step"] |= {"exponents": theta["step"]["exponents"].at[:, 0].set(1.0)}
+  tx = lopt.transform(theta)
+  params = {"w": np.full((4, 4), 1e20, np.float32)}
+  state = tx.init(params)
+  for _ in range(3):
+    _, state = tx.update({"w": np.ones((4, 4), np.float32)}, state, params)
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state))
 
 
 def test_a_gradient_that_is_none_is_refused_by_name():

@@ -10,13 +10,14 @@ from flt_lopt import geometry
 
 SHAPES = {
   "conv": (3, 3, 4, 8),
+  "heads": (16, 4, 8),
   "scalar": (),
   "stack": (2, 6, 5),
   "tall": (40, 3),
   "vector": (30,),
   "wide": (3, 40),
 }
-FAN_IN = {"conv": 36, "stack": 6, "tall": 40, "wide": 3}
+FAN_IN = {"conv": 36, "heads": 16, "stack": 6, "tall": 40, "wide": 3}
 STEPS = 20
 
 

@@ -12,7 +12,14 @@ from flt_lopt import references
 from flt_lopt.layout import BLOCK, FlatLayout
 
 STEPS = 300
-SHAPES = {"b": (30,), "c": (3, 2, 4, 6), "k": (3, 7, 5), "s": (), "w": (20, 30)}
+SHAPES = {
+  "b": (30,),
+  "c": (3, 2, 4, 6),
+  "h": (12, 3, 5),
+  "k": (3, 7, 5),
+  "s": (),
+  "w": (20, 30),
+}
 
 
 def stream(dtype=np.float32):
@@ -58,6 +65,20 @@ def compared(name, dtype, num_steps, **changes):
     raw_updates(tx, stream(dtype), params)
     for tx in (lopt.transform(theta, **options), lopt.reference(**options))
   ]
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"second_moment": "factored", "nesterov": True},
+    {"second_moment": "factored", "geometry": "normalized", "first_beta": 0.8},
+    {"memory": "keys", "geometry": "normalized", "nesterov": True},
+  ],
+  ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_so_is_what_has_several_options(changes):
+  ours, reference = compared(variants.DEFAULT, np.float32, None, **changes)
+  assert largest_difference(ours, reference) < 2e-5
 
 
 @pytest.mark.parametrize("name", variants.NAMES)

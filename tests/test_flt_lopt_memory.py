@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flt_lopt
 from flt_lopt import clock as clock_lib
 from flt_lopt import memory
 from flt_lopt.memory import base, poles, storage
@@ -266,3 +267,19 @@ def test_what_can_not_be_is_refused():
     with pytest.raises(ValueError, match="bfloat16"):
       memory.make_storage("bfloat16", (memory.parse_pole(slow),))
   assert poles.MIN_RATE > 0
+
+
+def test_poles_with_the_same_label_are_told_apart():
+  config = flt_lopt.OptimizerConfig(
+    extra_poles=(("step", 0.99), ("step", 0.99))
+  )
+  lopt = flt_lopt.LearnedOptimizer(config)
+  theta = lopt.init(jax.random.key(0))
+  poles = len(config.make_memory().poles)
+  assert len(lopt.time_scales(theta)) >= poles
+  lopt.timestep_kernels(theta, np.arange(5.0))
+
+
+def test_nothing_to_look_ahead_with_is_refused():
+  with pytest.raises(ValueError, match="nesterov=True needs a memory"):
+    flt_lopt.make_variant("none", nesterov=True)

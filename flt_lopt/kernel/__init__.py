@@ -27,10 +27,11 @@ tensor moves along Adam's direction,
     u = -eta s(t) [ exp(c) l (rms(p)/q)**gamma n + w p ],
 
 at the learned length but for rms(d). Where a tensor's gradient is not finite,
-or its mean absolute value is 1e34 or more, the tensor is skipped: its update
-is zero, and its memory keeps its values and its scale; the clock goes on, and
-so does the controller. Where the parameters are so large that the length of
-the step is not finite, the update is zero.
+or its mean absolute value is 1e34 or more, or the sum that this is made from
+infinite, the tensor is skipped: its update is zero, and its memory keeps its
+values and its scale; the clock goes on, and so does the controller. Where the
+parameters are so large that the length of the step is not finite, the update is
+zero.
 
 Main names: `before`, `advance`, `direct`, `after`, `apply_step`.
 """

@@ -90,6 +90,17 @@ class SpectralMemory(Memory):
       theta["frequency"] = jnp.zeros(len(self.poles), jnp.float32)
     return theta
 
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """The poles' labels, numbered where several have the same."""
+    labels: list[str] = []
+    for pole in self.poles:
+      number = sum(
+        pole.label == each.label for each in self.poles[: len(labels)]
+      )
+      labels.append(f"{pole.label} ({number + 1})" if number else pole.label)
+    return tuple(labels)
+
   def rates(self, theta, dtype=jnp.float32) -> Float[Array, "modes"]:
     """Returns alpha per unit of each mode's coordinate."""
     zeros = jnp.zeros(len(self.poles), dtype)
@@ -151,7 +162,7 @@ class SpectralMemory(Memory):
     alpha = self.rates(theta)
     angle = 2 * jnp.pi * self.frequencies(theta)[:, None] * lags[None, :]
     curves = {}
-    for k, pole in enumerate(self.poles):
+    for k, (pole, label) in enumerate(zip(self.poles, self.labels)):
       age = {
         "step": lags,
         "horizon": lags / end,
@@ -162,17 +173,17 @@ class SpectralMemory(Memory):
         envelope *= -jnp.expm1(-alpha[k])
       else:
         envelope /= end
-      curves[f"g, {pole.label}"] = envelope * jnp.cos(angle[k])
+      curves[f"g, {label}"] = envelope * jnp.cos(angle[k])
       if pole.is_complex:
-        curves[f"g, {pole.label}, sine"] = envelope * jnp.sin(angle[k])
+        curves[f"g, {label}, sine"] = envelope * jnp.sin(angle[k])
     return curves
 
   def time_scales(self, theta):
     scales = {}
     alpha, frequency = self.rates(theta), self.frequencies(theta)
-    for k, pole in enumerate(self.poles):
+    for k, (pole, label) in enumerate(zip(self.poles, self.labels)):
       if pole.rate:
-        scales[f"time_constant/{pole.label}"] = 1.0 / alpha[k]
+        scales[f"time_constant/{label}"] = 1.0 / alpha[k]
       if pole.is_complex:
-        scales[f"frequency/{pole.label}"] = frequency[k]
+        scales[f"frequency/{label}"] = frequency[k]
     return scales

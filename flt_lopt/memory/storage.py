@@ -12,7 +12,8 @@ Its random bits are a hash of the step, the place of the parameter in its
 tensor and the number of the float, so they cost a few integer operations,
 and are the same on one device and on many, and in both layouts. The error of
 an average with time constant tau is about 2^-8 sqrt(tau / 6): 5 % at 1,000
-steps. Poles slower than 2,000 steps are refused.
+steps. Poles that begin slower than 2,000 steps are refused; those that
+meta-training or gates slow down further are held with more of that error.
 
 Main names: `Storage`, `make_storage`, `STORAGES`.
 """
