@@ -9,7 +9,13 @@ import pytest
 import suite_rows
 
 from meta_train import rows
-from meta_train.reports import plot_style, suite_report
+from meta_train.evaluation import standings
+from meta_train.reports import (
+  plot_style,
+  report_parts,
+  suite_report,
+  suite_tables,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -85,7 +91,10 @@ def test_page_says_what_was_found(folder):
   assert "Missing or damaged" not in page.text
   assert "flt beats tuned adam on 100 % of 3 tasks" in page.text
   assert "flt-ema beats tuned adam on 0 % of 3 tasks" in page.text
-  assert "5 of 15 runs failed" in page.text
+  assert "tasks, and by held-out loss on 100 % of 3 (200 steps)" in page.text
+  assert (
+    "failed runs: 5 of 15 (5 ended badly, 0 blew up on the way)" in page.text
+  )
   assert "by horizon: x1: 1.45, x5: 1.45" in page.text
   for title in ("Against every tuned baseline", "What a step costs"):
     assert title in page.text
@@ -196,6 +205,31 @@ def test_gaps_of_sweeps_are_told(tmp_path):
   assert any("adam has no runs on 1 of 2 tasks: three" in x for x in problems)
   assert any("three can't be scored at all settings" in x for x in problems)
   assert not any("envelope" in x for x in problems)
+
+
+def test_a_long_box_of_problems_is_folded():
+  short = report_parts.problem_list(["a.", "b."])
+  long = report_parts.problem_list([f"{i}." for i in range(20)])
+  assert "<details" not in short[0] and "<li>b.</li>" in short[0]
+  assert "Missing or damaged: 20 things</summary>" in long[0]
+  assert "<li>19.</li>" in long[0] and "<details open" not in long[0]
+
+
+def test_sentences_that_differ_in_their_task_become_one():
+  said = ["a: it rains.", "there is: wind.", "b: it rains.", "a: it rains."]
+  expected = ["a, b: it rains.", "there is: wind."]
+  assert report_parts.grouped(said, ["a", "b"]) == expected
+
+
+def test_accuracy_is_a_column_where_a_task_has_it():
+  made = suite_rows.candidate_rows("one", "flt", 1.0)
+  table = suite_tables.by_task(standings.of_rows(made))
+  assert table.rows[0][table.header.index("Accuracy")] == "50.0 %"
+  for row in made:
+    del row["final"]["valid"]["accuracy"]
+  table = suite_tables.by_task(standings.of_rows(made))
+  assert "Accuracy" not in table.header
+  assert len(table.header) == len(table.rows[0])
 
 
 def _no_matplotlib(*args, **options):

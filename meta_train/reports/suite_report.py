@@ -22,7 +22,13 @@ from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.reports import plots, suite_plots, suite_tables
 from meta_train.reports import report_html as html
-from meta_train.reports.report_parts import REPORT, Picture, draw, problem_list
+from meta_train.reports.report_parts import (
+  REPORT,
+  Picture,
+  draw,
+  grouped,
+  problem_list,
+)
 from meta_train.reports.suite_tables import Table
 from meta_train.rows import Row, read_json, read_rows, write_text
 
@@ -133,23 +139,26 @@ def _headlines(files: SuiteFiles) -> list[str]:
       continue
     sentence = (
       f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
-      f"{len(score.tasks)} tasks ({found.num_steps:,} steps)"
+      f"{len(score.tasks)} tasks"
     )
-    if score.speed_up is not None:
-      bound = "at least " if score.is_speed_up_bound else ""
+    if score.won_held_out is not None:
       sentence += (
-        f", speed-up {bound}{score.speed_up.value:.2f} "
-        f"({score.speed_up.low:.2f} to {score.speed_up.high:.2f})"
+        f", and by held-out loss on {100 * score.won_held_out.value:.0f} % of "
+        f"{score.num_held_out}"
       )
+    sentence += f" ({found.num_steps:,} steps)"
+    if score.speed_up is not None:
+      speed_up = suite_tables.interval(
+        score.speed_up, is_bound=score.is_speed_up_bound
+      )
+      sentence += f", speed-up {speed_up}"
     if score.loss_ratio is not None:
-      sentence += f", loss ratio {score.loss_ratio.value:.2f}"
-    sentences.append(
-      f"{sentence}; {score.failures} of {score.num_runs} runs failed."
-    )
+      sentence += f", loss ratio {suite_tables.ratio(score.loss_ratio.value)}"
+    sentences.append(f"{sentence}; failed runs: {suite_tables.failed(score)}.")
   for sweep in files.sweeps:
     for name, each in suite_tables.sweep_scores(sweep).items():
       values = [
-        f"{value}: {suite_tables.number(score.loss_ratio.value)}"
+        f"{value}: {suite_tables.ratio(score.loss_ratio.value)}"
         for value, score in zip(sweep.settings, each)
         if score is not None and score.loss_ratio is not None
       ]
@@ -187,7 +196,7 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
     pixels_per_inch=_CURVES_PIXELS_PER_INCH,
   )
   target = files.path / REPORT
-  problems = [*files.problems, *problems]
+  problems = grouped([*files.problems, *problems], files.found.tasks)
   write_text(target, _page(files, tables, drawn, curves, problems))
   return target
 
