@@ -87,3 +87,6 @@ class FixedTask(Task):
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     return self.task.sample_batch(key, split)
+
+  def measured_split(self, split: str) -> str:
+    return self.task.measured_split(split)

@@ -1,5 +1,7 @@
 """Sweeps change what they say and nothing else; costs; definitions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from meta_train.evaluation import overhead, run_rows, sweeps
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
 from tasks import registry
+from tasks.fixed import FixedTask
 
 TASK = registry.task("mlp_teacher_24_24_elu", "validation")
 SGD = Candidate(
@@ -107,6 +110,15 @@ def test_definitions_change_with_the_task():
   assert len({definition(task) for task in made}) == len(made)
   again = registry.task(names[0], "validation")
   assert definition(again) == definition(TASK)
+
+
+def test_what_is_measured_belongs_to_the_definition():
+  with_noise = "e89e626dc9c729d8"  # As it was measured once.
+  task = registry.task("quadratic_24_noisy")
+  assert definition(task) != with_noise
+  family = dataclasses.replace(task.family)
+  object.__setattr__(family, "measured_split", lambda split: split)
+  assert definition(FixedTask(family, name=task.name)) == with_noise
 
 
 def test_cost_counts_parameters_and_bytes_of_state():

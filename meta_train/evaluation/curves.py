@@ -85,6 +85,7 @@ def _measure(task, split, eval_params, hyper, state, key):
     params = eval_params(state.opt_state, params)
   # Tasks of other packages may not draw batches; then the loss does.
   sample_batch = getattr(task, "sample_batch", lambda key, split: None)
+  split = getattr(task, "measured_split", lambda split: split)(split)
   batch_key, loss_key = jax.random.split(key)
   loss, _, aux = task.loss_with_state_and_aux(
     params, state.model_state, loss_key, sample_batch(batch_key, split)

@@ -1,7 +1,8 @@
 """What a task is, as a short text that changes when the task does.
 
 It is made of the name, the static choices of the model and the data that are
-not the defaults, and the shapes of parameters, model state and batches. (So a
+not the defaults, the shapes of parameters, model state and batches, and what
+the training loss is measured on, where that is not training batches. (So a
 family may get a new option without voiding what was measured before.) Rows
 that were measured under another definition are not compared with new ones.
 
@@ -40,7 +41,13 @@ def definition(task: Any) -> str:
     sorted(map(str, getattr(task, "data_ids", ()))),
     _choices(task),
     _shapes(task),
+    *_measured(task),
   )
+
+
+def _measured(task: Any) -> list[str]:
+  split = getattr(task, "measured_split", lambda split: split)("train")
+  return [] if split == "train" else [f"measured on {split}"]
 
 
 def _choices(task: Any) -> list[str]:

@@ -138,6 +138,10 @@ class ZooFamily(TaskFamily):
     del cfg
     return self.data_set.sample(key, split, self.batch_size)
 
+  def measured_split(self, split: str) -> str:
+    """Returns the split that measures a split's loss; see `Task`."""
+    return split
+
   def loss_ceiling(self) -> float | None:
     """Largest loss that `normalizer` lets through; `None` for no limit."""
     return None
@@ -182,6 +186,9 @@ class FamilyTask(Task):
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     check_split(split)
     return self.family.sample_batch(self.cfg, key, split)
+
+  def measured_split(self, split: str) -> str:
+    return self.family.measured_split(split)
 
   def normalizer(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
     ceiling = self.family.loss_ceiling()
