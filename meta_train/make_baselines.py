@@ -89,15 +89,19 @@ def make(
   """
   import jax
 
-  from meta_train.evaluation.baseline_runs import baseline_job
+  from meta_train.evaluation.baseline_runs import action, baseline_job
+  from meta_train.evaluation.curves import NUM_FINAL_BATCHES
 
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
     path = baseline_results.path_of(task, folder)
     protocol = baseline_results.protocol(
-      task, num_steps=num_steps, num_seeds=num_seeds
+      task,
+      num_steps=num_steps,
+      num_seeds=num_seeds,
+      num_final_batches=options.get("num_final_batches", NUM_FINAL_BATCHES),
     )
-    done, rows = _done(path, protocol)
+    done, history, rows = _done(path, protocol)
     for baseline in wanted:
       measured = baseline_results.fingerprint(baseline)
       if done.get(baseline.name) == measured:
@@ -110,30 +114,38 @@ def make(
       made = job.run(devices)
       took = {"wall_s": round(time.monotonic() - begin, 1), **provenance}
       done[baseline.name] = measured
+      history["actions"][baseline.name] = action(baseline)
+      history["provenance"][baseline.name] = took
       rows = [row for row in rows if row["optimizer"] != baseline.name] + made
-      former = baseline_results.load(path)
-      history = former.header.get("provenance", {}) if former else {}
       baseline_results.write(
         path,
         baseline_results.ResultsFile(
-          {
-            **protocol,
-            "baselines": done,
-            "provenance": {**history, baseline.name: took},
-          },
-          rows,
+          {**protocol, "baselines": done, **history}, rows
         ),
       )
 
 
 def _done(path: pathlib.Path, protocol: dict[str, Any]):
-  """Returns what a file of the same protocol holds."""
+  """Returns what a file of the same protocol holds.
+
+  Returns:
+    Fingerprints of the baselines, what else the header tells of them, rows.
+  """
   results = baseline_results.load(path)
   if results is None or any(
     results.header.get(name) != value for name, value in protocol.items()
   ):
-    return {}, []
-  return dict(results.header.get("baselines", {})), results.rows
+    return {}, {"actions": {}, "provenance": {}}, []
+  done = dict(results.header.get("baselines", {}))
+  history = {
+    field: {
+      name: value
+      for name, value in results.header.get(field, {}).items()
+      if name in done
+    }
+    for field in ("actions", "provenance")
+  }
+  return done, history, results.rows
 
 
 def _run(config: MakeBaselinesConfig) -> None:

@@ -5,6 +5,7 @@ import gzip
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -56,7 +57,6 @@ def _make(folder, wanted=(ADAM, SGD), task=None):
     num_seeds=SEEDS,
     provenance={"versions": {"jax": jax.__version__}, "device_kind": "cpu"},
     on_job=said.append,
-    num_final_batches=1,
   )
   return said
 
@@ -211,7 +211,98 @@ def _candidate_row(made, **changes):
 
 
 def _beside(rows, folder, wanted=None, registered=(ADAM, SGD)):
+  return _beside_and_told(rows, folder, wanted, registered)[0]
+
+
+def _beside_and_told(rows, folder, wanted=None, registered=(ADAM, SGD)):
   return baseline_results.beside(rows, wanted, folder, registered=registered)
+
+
+def test_a_baseline_of_ones_own_does_not_hide_the_shipped_others(made):
+  ours = _candidate_row(made)
+  own = {**ours, "optimizer": "sgd", "role": "baseline", "learning_rate": 0.3}
+  found, problems = _beside_and_told([ours, own], made)
+  assert {row["optimizer"] for row in found} == {"adam"} and problems == []
+
+
+def test_what_is_not_put_beside_is_told(made):
+  row = _candidate_row(made)
+  other = dataclasses.replace(ADAM, rates=(0.02, 0.2))
+  _, (said,) = _beside_and_told([row], made, registered=(other, SGD))
+  assert said.startswith(
+    "quadratic: the shipped results of adam are of another"
+  )
+  _, (said,) = _beside_and_told([{**row, "definition": "other"}], made)
+  assert "another definition and were refused" in said
+  _, said = _beside_and_told([{**row, "first_loss": 123.0}], made)
+  assert len(said) == 2 and "started from other losses" in said[0]
+  # A row without the loss says nothing.
+  assert _beside_and_told([{**row, "first_loss": None}], made)[1] == []
+
+
+def test_another_version_of_optax_is_told(copy, monkeypatch):
+  path, row = copy / "quadratic.jsonl.gz", _candidate_row(copy, group="ours")
+  file = baseline_results.load(path)
+  file.header["provenance"]["sgd"]["versions"] = {"optax": "0.0.1"}
+  baseline_results.write(path, file)
+  found, (said,) = _beside_and_told([row], copy)
+  assert {row["optimizer"] for row in found} == {"adam", "sgd"}
+  assert "results of sgd are of optax 0.0.1" in said
+  monkeypatch.setattr(baseline_results, "FOLDER", copy)
+  plan = _plan(Quadratic())
+  assert said in evaluation_plan.shipped_baselines(plan, [row])[1]
+
+
+@pytest.mark.parametrize("name", ["num_final_batches", "smoothing"])
+def test_another_way_of_measuring_is_refused(copy, name):
+  path = copy / "quadratic.jsonl.gz"
+  file = baseline_results.load(path)
+  baseline_results.write(path, file._replace(header={**file.header, name: 0.5}))
+  found, problems = _read(copy)
+  assert found == {} and f"another {name}" in problems[0]
+
+
+def test_provenance_is_of_what_is_there(copy):
+  path = copy / "quadratic.jsonl.gz"
+  file = baseline_results.load(path)
+  baseline_results.write(
+    path, file._replace(header={**file.header, "definition": "another"})
+  )
+  _make(copy, wanted=(SGD,))
+  header = baseline_results.load(path).header
+  for field in ("baselines", "provenance", "actions"):
+    assert set(header[field]) == {"sgd"}
+
+
+def test_an_action_changes_with_what_the_factory_does():
+  measured = baseline_runs.action(SGD)
+  assert measured == baseline_runs.action(SGD)
+  changed = dataclasses.replace(
+    SGD, factory=lambda rate, steps: optax.sgd(rate, momentum=0.01)
+  )
+  assert not np.allclose(baseline_runs.action(changed), measured, rtol=1e-3)
+
+
+def test_shipped_baselines_still_do_what_they_did_when_measured():
+  headers = [
+    baseline_results.load(path).header
+    for path in sorted(baseline_results.FOLDER.glob("*.jsonl.gz"))
+  ]
+  names = {name for header in headers for name in header["baselines"]}
+  today = {
+    name: baseline_runs.action(baselines.get_baseline(name)) for name in names
+  }
+  for header in headers:
+    for name in header["baselines"]:
+      # Steps that are nothing but rounding don't count.
+      least = 1e-4 * max(today[name][:-1])
+      np.testing.assert_allclose(
+        header["actions"][name],
+        today[name],
+        rtol=1e-3,
+        atol=least,
+        err_msg=f"{name} on {header['task']}: make it anew",
+      )
 
 
 def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):

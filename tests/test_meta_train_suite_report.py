@@ -152,7 +152,7 @@ def test_no_baselines_are_put_beside_where_none_were_wanted(
 
   def beside(rows, wanted):
     asked.append(wanted)
-    return []
+    return [], []
 
   monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
   folder = _write(tmp_path, tasks=("one",))
@@ -170,7 +170,7 @@ def test_outdated_rows_are_told_and_not_in_the_way_of_shipped_ones(
 
   def beside(rows, wanted):
     asked.extend(rows)
-    return []
+    return [], []
 
   monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
   made = [

@@ -11,7 +11,7 @@ on its curve is infinite, and so are its final losses.
 On several devices they share the seeds, or the variants where that is more
 even; what does not divide is padded with runs that nobody looks at.
 
-Names: `Curves`, `training_curves`.
+Names: `Curves`, `training_curves`, `NUM_FINAL_BATCHES`.
 """
 
 import functools
@@ -27,6 +27,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from tasks.hosted import hosted_task
+
+
+#: Batches of the final measurement.
+NUM_FINAL_BATCHES = 32
 
 
 class Curves(NamedTuple):
@@ -216,7 +220,7 @@ def training_curves(
   *,
   num_steps: int,
   splits: tuple[str, ...] = ("train", "valid"),
-  num_final_batches: int = 32,
+  num_final_batches: int = NUM_FINAL_BATCHES,
   variants_at_once: int | None = None,
   extra_steps: int = 0,
   eval_params: EvalParams | None = None,

@@ -172,6 +172,11 @@ def shipped_baselines(
       problems += refused
     for name, group in shipped.items():
       found += baseline_results.mark(group, name, task.name)
+    results = baseline_results.load(
+      baseline_results.path_of(task, baseline_results.FOLDER)
+    )
+    if results is not None:
+      problems += baseline_results.of_other_versions(results.header, shipped)
     if REFERENCE in shipped and baseline_results.has_more_seeds(
       task, plan.num_seeds, baseline_results.FOLDER
     ):

@@ -76,13 +76,14 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     row for row in rows.rows if row["setting"] is None
   )
   # An evaluation that wanted no baselines says that they are {}.
-  plain += baseline_results.beside(plain, about.get("baselines"))
+  shipped, refused = baseline_results.beside(plain, about.get("baselines"))
+  plain += shipped
   num_seeds = about.get("num_seeds")
   sweeps, sweep_gaps = sweep_standings.sweeps_in(rows.rows, num_seeds=num_seeds)
   found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
-  gaps = [*outdated, *gaps, *sweep_gaps]
+  gaps = [*outdated, *refused, *gaps, *sweep_gaps]
   for sweep in sweeps:
     gaps += suite_tables.left_out(sweep)
   overhead = read_rows(
