@@ -149,24 +149,42 @@ def _done(path: pathlib.Path, protocol: dict[str, Any]):
 
 
 def _run(config: MakeBaselinesConfig) -> None:
-  from meta_train.evaluation import problems
+  from meta_train.evaluation import folder_lock, problems
   from meta_train.run import environment, machine
 
+  _check_shipped(config)
   machine.set_up(config.num_devices, config.compilation_cache_dir)
   described = environment.describe(seed=0, command=sys.argv)
   kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
   kept += ["versions", "git_revision"]
-  make(
-    problems.choose_tasks(
-      config.task_suite, names=config.tasks, data_dir=config.data_dir
-    ),
-    choose_baselines(config.baselines),
-    pathlib.Path(config.folder or baseline_results.FOLDER),
-    num_steps=config.steps,
-    num_seeds=config.seeds,
-    provenance={name: described[name] for name in kept},
-    on_job=functools.partial(print, file=sys.stderr, flush=True),
+  tasks = problems.choose_tasks(
+    config.task_suite, names=config.tasks, data_dir=config.data_dir
   )
+  wanted = choose_baselines(config.baselines)
+  folder = pathlib.Path(config.folder or baseline_results.FOLDER).expanduser()
+  with folder_lock.hold(folder):
+    make(
+      tasks,
+      wanted,
+      folder,
+      num_steps=config.steps,
+      num_seeds=config.seeds,
+      provenance={name: described[name] for name in kept},
+      on_job=functools.partial(print, file=sys.stderr, flush=True),
+    )
+
+
+def _check_shipped(config: MakeBaselinesConfig) -> None:
+  """Refuses to put other runs in place of those that ship."""
+  for flag, given, shipped in (
+    ("steps", config.steps, baseline_results.NUM_STEPS),
+    ("seeds", config.seeds, baseline_results.NUM_SEEDS),
+  ):
+    if given != shipped and not config.folder:
+      raise UserError(
+        f"--{flag}={given} would overwrite the package's own results, which "
+        f"are of {shipped}; name a --folder for others"
+      )
 
 
 def choose_baselines(names: str) -> list[baselines.Baseline]:

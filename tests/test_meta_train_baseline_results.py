@@ -16,6 +16,7 @@ from meta_train.evaluation import (
   baselines,
   evaluation_folder,
   evaluation_plan,
+  folder_lock,
 )
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
@@ -194,6 +195,23 @@ def test_unknown_names_suggest_the_right_ones(capsys):
   assert "Did you mean 'adam'" in capsys.readouterr().err
   assert make_baselines.main(["--stepps=3"]) == 2
   assert "did you mean --steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--steps=12", "--seeds=2"])
+def test_the_packages_own_results_are_not_overwritten(flag, capsys):
+  assert make_baselines.main([flag]) == 2
+  assert "would overwrite the package's own" in capsys.readouterr().err
+
+
+def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
+  flags = [f"--folder={tmp_path}", "--steps=2", "--seeds=1"]
+  flags += ["--task_suite=validation_small", "--tasks=griewank"]
+  with folder_lock.hold(tmp_path):
+    assert make_baselines.main([*flags, "--baselines=sgd"]) == 2
+  said = capsys.readouterr().err
+  assert "being written by another program" in said and said.count("\n") == 1
+  assert make_baselines.main([*flags, "--baselines=sgd"]) == 0
+  assert (tmp_path / "griewank.jsonl.gz").exists()
 
 
 def _candidate_row(made, **changes):

@@ -207,6 +207,7 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   monkeypatch.setattr(baseline_results, "FOLDER", results)
   flags = ["--task_suite=validation_small", "--tasks=griewank", "--steps=12"]
   flags += ["--seeds=2"]
+  flags += [f"--folder={results}"]
   made = make_baselines.main([*flags, "--baselines=adam,sgd"])
   assert made == 0 and (results / "griewank.jsonl.gz").exists()
   flags = ["--tasks=griewank", f"--optimizer={OURS}"]

@@ -243,9 +243,9 @@ def _unchanged(
       if row["optimizer"] == baseline.name and row["seed"] in numbers
     ]
   problems = [
-    f"{results.header['task']}: the shipped results of {', '.join(changed)} are "
-    "of another definition or another grid and were refused; make them anew "
-    f"with {REMAKE}"
+    f"{results.header['task']}: the shipped results of {', '.join(changed)} "
+    "are of another definition or another grid and were refused; make them "
+    f"anew with {REMAKE}"
   ]
   return found, problems if changed else []
 

@@ -28,7 +28,6 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from tasks.hosted import hosted_task
 
-
 #: Batches of the final measurement.
 NUM_FINAL_BATCHES = 32
 
