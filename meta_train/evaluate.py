@@ -8,7 +8,6 @@ Main names: `main`, `EvaluateConfig`.
 """
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -170,20 +169,25 @@ def run(config: EvaluateConfig) -> None:
 
 def _plan(config: EvaluateConfig) -> Any:
   from meta_train.evaluation import baselines, evaluation_plan, problems, sweeps
-  from meta_train.evaluation.candidates import user_candidate, weights_candidate
+  from meta_train.evaluation.candidates import (
+    untrained_candidate,
+    user_candidate,
+    weights_candidate,
+  )
 
   candidates: list[Any] = []
   for make, names in (
-    (
-      functools.partial(weights_candidate, untrained=config.untrained),
-      config.weights,
-    ),
+    (weights_candidate, config.weights),
     (user_candidate, config.optimizer),
   ):
-    for name in _split(names):
+    for name in shared_options.split_names(names):
       taken = [candidate.name for candidate in candidates]
       taken += baselines.list_baselines()
       candidates.append(make(name, taken))
+  if config.untrained:
+    candidates += [
+      untrained_candidate(each) for each in candidates if each.source
+    ]
   if not candidates:
     raise UserError(
       "there is nothing to evaluate; name --weights=flt-quick, a weights file, "
@@ -191,7 +195,7 @@ def _plan(config: EvaluateConfig) -> Any:
     )
   settings = [
     setting
-    for name in _split(config.sweep)
+    for name in shared_options.split_names(config.sweep)
     for setting in sweeps.make_sweep(name)
   ]
   return evaluation_plan.Plan(
@@ -224,16 +228,16 @@ def _measure_overhead(overhead, plan, config, folder) -> None:
   if config.overhead_tasks and not plan.settings:
     overhead.measure(
       plan.tasks,
-      plan.candidates,
+      [
+        candidate
+        for candidate in plan.candidates
+        if candidate.variants[0].role != "untrained"
+      ],
       folder.overhead,
       num_tasks=config.overhead_tasks,
       num_steps=plan.num_steps,
       on_job=lambda what: print(what, file=sys.stderr, flush=True),
     )
-
-
-def _split(names: str) -> list[str]:
-  return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _Progress:

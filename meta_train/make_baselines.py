@@ -193,7 +193,7 @@ def choose_baselines(names: str) -> list[baselines.Baseline]:
   Raises:
     UserError: a name is unknown.
   """
-  wanted = [name for name in names.split(",") if name]
+  wanted = shared_options.split_names(names)
   try:
     return [
       baselines.get_baseline(name)

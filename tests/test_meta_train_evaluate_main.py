@@ -18,7 +18,7 @@ from meta_train import (
 from meta_train import (
   report as report_main,
 )
-from meta_train.evaluation import baseline_results
+from meta_train.evaluation import baseline_results, problems
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -105,6 +105,22 @@ def test_what_was_evaluated_before_is_still_said(folder):
   problems = about()["problems"]
   assert "softmax_wine: y is." in problems
   assert "griewank: x is refused." not in problems
+
+
+def test_names_given_twice_or_with_blanks_count_once():
+  names = " sgd, adam ,sgd,"
+  chosen = make_baselines.choose_baselines(names)
+  assert [each.name for each in chosen] == ["sgd", "adam"]
+  found = problems.choose_tasks(
+    "validation_small", names="softmax_wine, griewank,softmax_wine"
+  )
+  assert [each.name for each in found] == ["softmax_wine", "griewank"]
+  config = evaluate_main.EvaluateConfig(
+    optimizer=f"{OURS}, {OURS}", sweep="dtype,dtype ", tasks="griewank",
+    task_suite="validation_small",
+  )  # fmt: skip
+  plan = evaluate_main._plan(config)
+  assert len(plan.candidates) == 1 and len(plan.settings) == 2
 
 
 @pytest.mark.slow

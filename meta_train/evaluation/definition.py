@@ -6,7 +6,7 @@ the training loss is measured on, where that is not training batches. (So a
 family may get a new option without voiding what was measured before.) Rows
 that were measured under another definition are not compared with new ones.
 
-Main names: `digest`, `definition`.
+Main names: `digest`, `definition`, `without_addresses`.
 """
 
 import dataclasses
@@ -28,6 +28,11 @@ def digest(*parts: Any) -> str:
   """
   text = json.dumps(parts, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_addresses(text: str) -> str:
+  """Returns a text without the places in memory that `repr` names."""
+  return _ADDRESS.sub("", text)
 
 
 def definition(task: Any) -> str:
@@ -58,7 +63,7 @@ def _choices(task: Any) -> list[str]:
   for field in dataclasses.fields(family):
     value = getattr(family, field.name)
     if value != field.default:
-      choices.append(_ADDRESS.sub("", f"{field.name}={value!r}"))
+      choices.append(without_addresses(f"{field.name}={value!r}"))
   return choices
 
 
