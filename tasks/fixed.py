@@ -3,7 +3,9 @@
 Main names: `FixedTask`.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -51,6 +53,16 @@ class FixedTask(Task):
       seed=self._seed,
       name=f"{self._name}_wide{factor}",
     )
+
+  def with_options(self, **changes: Any) -> Task:
+    """Returns the same member of the family with some options changed.
+
+    Args:
+      **changes: fields of the family, which must be a dataclass.
+    """
+    assert dataclasses.is_dataclass(self.family)
+    family = dataclasses.replace(self.family, **changes)  # type: ignore[type-var]
+    return FixedTask(family, seed=self._seed, name=self._name)
 
   @functools.cached_property
   def task(self) -> Task:

@@ -197,9 +197,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
     for setting in plan.settings:
       changed = setting.change(task)
       if changed is None:
-        problems.append(
-          f"{task.name} has no {setting.sweep} to set to {setting.value}."
-        )
+        problems.append(setting.refusal(task.name))
         continue
       shared: dict[str, Any] = {
         "num_steps": plan.num_steps * setting.steps,
@@ -208,7 +206,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
         "loss_scale": setting.loss_scale,
         **plan.options,
       }
-      told = round(shared["num_steps"] * setting.told)
+      told = max(1, round(shared["num_steps"] * setting.told))
       made += [
         _candidate_job(changed, candidate, told_steps=told, **shared)
         for candidate in plan.candidates
