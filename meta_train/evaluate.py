@@ -123,6 +123,17 @@ def run(config: EvaluateConfig) -> None:
   Raises:
     UserError: for anything the user can mend.
   """
+  from meta_train.evaluation import folder_lock
+  from meta_train.run import machine
+
+  machine.set_up(config.num_devices, config.compilation_cache_dir)
+  plan = _plan(config)
+  path = config.folder or f"runs/evaluation-{config.task_suite}"
+  with folder_lock.hold(path):
+    _run_in(path, plan, config)
+
+
+def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
   from meta_train.evaluation import evaluation_folder, jobs, overhead
   from meta_train.evaluation.evaluation_plan import (
     baseline_jobs,
@@ -130,16 +141,18 @@ def run(config: EvaluateConfig) -> None:
     shipped_baselines,
   )
   from meta_train.reports import suite_report
-  from meta_train.run import machine
 
-  machine.set_up(config.num_devices, config.compilation_cache_dir)
-  plan = _plan(config)
   folder = evaluation_folder.open_folder(
-    config.folder or f"runs/evaluation-{config.task_suite}",
+    path,
     suite=config.task_suite,
     num_steps=config.steps,
     num_seeds=config.seeds,
   )
+  for name in folder.announce(plan, config):
+    _say(
+      f"rows of {name} (other weights, or of another version) are replaced on "
+      "these tasks"
+    )
   todo, problems = make_jobs(plan)
   progress = _Progress()
 
@@ -160,11 +173,15 @@ def run(config: EvaluateConfig) -> None:
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
   _measure_overhead(overhead, plan, config, folder)
-  folder.describe(plan, config, [*problems, *refused])
+  folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
 
 
 def _plan(config: EvaluateConfig) -> Any:
@@ -236,7 +253,7 @@ def _measure_overhead(overhead, plan, config, folder) -> None:
       folder.overhead,
       num_tasks=config.overhead_tasks,
       num_steps=plan.num_steps,
-      on_job=lambda what: print(what, file=sys.stderr, flush=True),
+      on_job=_say,
     )
 
 

@@ -18,7 +18,8 @@ from meta_train import (
 from meta_train import (
   report as report_main,
 )
-from meta_train.evaluation import baseline_results, problems
+from meta_train.evaluation import baseline_results, folder_lock, problems
+from meta_train.reports import suite_report
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -143,6 +144,37 @@ def test_a_folder_belongs_to_one_suite_and_length(folder, capsys):
   assert _run(folder, f"--optimizer={OURS}", "--steps=13") == 2
   said = capsys.readouterr().err
   assert "num_steps=12, not 13" in said and said.count("\n") == 1
+
+
+def test_published_rows_are_not_added_to(tmp_path, capsys):
+  (tmp_path / "evaluation.jsonl.gz").write_bytes(b"")
+  assert _run(tmp_path, f"--optimizer={OURS}", "--baselines=none") == 2
+  said = capsys.readouterr().err
+  assert "holds published rows" in said and said.count("\n") == 1
+  assert not (tmp_path / "evaluation.jsonl").exists()
+
+
+def test_a_folder_is_evaluated_into_once_at_a_time(folder, capsys):
+  before = (folder / "evaluation.json").read_bytes()
+  with folder_lock.hold(folder):
+    assert _run(folder, f"--optimizer={OURS}", "--baselines=none") == 2
+  said = capsys.readouterr().err
+  assert "being written by another program" in said and said.count("\n") == 1
+  assert (folder / "evaluation.json").read_bytes() == before
+
+
+def test_rows_that_are_replaced_are_told(tmp_path, capsys):
+  flags = ["--tasks=griewank", f"--optimizer={OURS}", "--baselines=none"]
+  assert _run(tmp_path, *flags) == 0
+  assert "are replaced" not in capsys.readouterr().err
+  about = json.loads((tmp_path / "evaluation.json").read_text())
+  about["optimizers"]["decaying"]["fingerprint"] = "another"
+  (tmp_path / "evaluation.json").write_text(json.dumps(about))
+  assert _run(tmp_path, *flags) == 0
+  said = capsys.readouterr().err
+  assert said.count("rows of decaying (other weights") == 1
+  assert _run(tmp_path, *flags) == 0
+  assert "are replaced" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -338,6 +370,12 @@ def test_a_killed_evaluation_continues_without_repeating_rows(
   kept = _rows(tmp_path)
   assert 0 < len(kept) < 8
   assert not (tmp_path / "report.html").exists()
+  # A page of what is there says that it is not all.
+  told = suite_report.read_folder(tmp_path).problems
+  about = json.loads((tmp_path / "evaluation.json").read_text())
+  assert about["tasks"] == ["griewank", "softmax_wine"]
+  assert set(about["optimizers"]) == {"decaying", "plain"}
+  assert any("was to be evaluated and has no rows" in x for x in told)
   lines = (tmp_path / "evaluation.jsonl").read_bytes()
   capsys.readouterr()
   flags = [f"--optimizer={OURS},own_optimizer:plain", "--baselines=none"]

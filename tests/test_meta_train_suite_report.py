@@ -207,6 +207,29 @@ def test_gaps_of_sweeps_are_told(tmp_path):
   assert not any("envelope" in x for x in problems)
 
 
+def test_what_an_evaluation_lacks_is_told_first(tmp_path):
+  folder = _write(tmp_path, tasks=("one",))
+  about = rows.read_json(folder / "evaluation.json")[0]
+  about["tasks"].append("later")
+  about["optimizers"] = {name: {} for name in ("flt", "flt-ema", "next")}
+  about["baselines"] = dict.fromkeys(("adam", "lion", "muon"), "")
+  about["sweeps"] = {"horizon": ["x1", "x5", "x25"], "width": ["x2"]}
+  about["sweep_tasks"] = ["one", "wide"]
+  rows.write_json(folder / "evaluation.json", about)
+  assert suite_report.read_folder(folder).problems[:6] == [
+    "later was to be evaluated and has no rows.",
+    "next was to be evaluated and has no rows.",
+    "sweep of horizon, x25, was to be evaluated and has no rows.",
+    "sweep of width, x2, was to be evaluated and has no rows.",
+    "wide in sweeps was to be evaluated and has no rows.",
+    "no rows are there of the baselines muon.",
+  ]
+  # Also where there are no rows at all yet.
+  (folder / "evaluation.jsonl").write_text("")
+  problems = suite_report.read_folder(folder).problems
+  assert "one was to be evaluated and has no rows." in problems
+
+
 def test_a_long_box_of_problems_is_folded():
   short = report_parts.problem_list(["a.", "b."])
   long = report_parts.problem_list([f"{i}." for i in range(20)])

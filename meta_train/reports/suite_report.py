@@ -90,11 +90,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     path / OVERHEAD,
     required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
   )
-  lacking = [
-    f"{task} was to be evaluated and has no rows."
-    for task in about.get("tasks", ())
-    if plain and task not in found.tasks
-  ]
+  lacking = _lacking(about, found, sweeps)
   kernels = {}
   for file in sorted(path.glob("kernels-*.json")):
     document, _ = read_json(file, required=("lags", "kernels"))
@@ -113,12 +109,52 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     problems=[
       *problems,
       *rows.problems,
-      *gaps,
       *lacking,
+      *gaps,
       *damaged,
       *about.get("problems", ()),
     ],
   )
+
+
+def _lacking(
+  about: Mapping[str, Any], found: Standings, sweeps: Iterable[Sweep]
+) -> list[str]:
+  """Says what was to be evaluated and has no rows at all."""
+  settings = {
+    (sweep.name, value): there
+    for sweep in sweeps
+    for value, there in sweep.settings.items()
+  }
+  everything = [found, *settings.values()]
+  optimizers = {name for each in everything for name in each.optimizers}
+  swept = {task for each in settings.values() for task in each.tasks}
+  baselines = [
+    n for n in about.get("baselines", ()) if n not in found.baselines
+  ]
+  missing = [
+    *(task for task in about.get("tasks", ()) if task not in found.tasks),
+    *(each for each in about.get("optimizers", ()) if each not in optimizers),
+    *(
+      f"sweep of {name}, {value},"
+      for name, values in about.get("sweeps", {}).items()
+      for value in values
+      if (name, value) not in settings
+    ),
+    *(
+      f"{task} in sweeps"
+      for task in about.get("sweep_tasks", ())
+      if task not in swept
+    ),
+  ]
+  sentences = [
+    f"{each} was to be evaluated and has no rows." for each in missing
+  ]
+  if baselines:
+    sentences.append(
+      f"no rows are there of the baselines {', '.join(baselines)}."
+    )
+  return sentences
 
 
 def headlines(folder: str | os.PathLike) -> list[str]:
