@@ -230,6 +230,42 @@ def test_what_an_evaluation_lacks_is_told_first(tmp_path):
   assert "one was to be evaluated and has no rows." in problems
 
 
+@pytest.mark.parametrize(
+  ("changes", "says"),
+  [
+    ({"final": {}}, "no final training loss"),
+    ({"final": {"train": {}}}, "no final training loss"),
+    ({"final": None}, "no final losses"),
+    ({"final": {"train": {"loss": "low"}}}, "no final losses"),
+    ({"curve": [1.0, 0.5]}, "not as long as the run"),
+    ({"curve": ["x"] * 50}, "a curve that is none"),
+    ({"curve_every": 0}, "no number of steps"),
+    ({"seed": None}, "no seed"),
+  ],
+)
+def test_a_damaged_row_is_left_out_and_told(tmp_path, changes, says):
+  made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
+  made += suite_rows.adam_rows("one")
+  made[2] = {**made[2], **changes}
+  rows.write_rows(tmp_path / "evaluation.jsonl", made)
+  files = suite_report.read_folder(tmp_path)
+  (told,) = (x for x in files.problems if "row of flt left out" in x)
+  assert told.startswith("one: 1 row of flt") and says in told
+  assert files.found.runs["one"]["flt"].seeds == (0, 1, 3, 4)
+  assert suite_report.headlines(tmp_path)
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path):
+  made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
+  made += suite_rows.adam_rows("one")
+  rows.write_rows(tmp_path / "evaluation.jsonl", [*made, *made[:2], made[-2]])
+  files = suite_report.read_folder(tmp_path)
+  for name, count in (("flt", "2 rows"), ("adam", "1 row")):
+    assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
+    told = f"one: {count} of {name} left out: the same run is there again."
+    assert told in files.problems
+
+
 def test_a_long_box_of_problems_is_folded():
   short = report_parts.problem_list(["a.", "b."])
   long = report_parts.problem_list([f"{i}." for i in range(20)])

@@ -18,6 +18,7 @@ from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation import standings as standings_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.reports import plots, suite_plots, suite_tables
@@ -72,14 +73,15 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about, problems = read_json(path / ABOUT)
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
+  whole, damaged = whole_rows(rows.rows)
   plain, outdated = standings_lib.of_newest_definition(
-    row for row in rows.rows if row["setting"] is None
+    row for row in whole if row["setting"] is None
   )
   # An evaluation that wanted no baselines says that they are {}.
   shipped, refused = baseline_results.beside(plain, about.get("baselines"))
   plain += shipped
   num_seeds = about.get("num_seeds")
-  sweeps, sweep_gaps = sweep_standings.sweeps_in(rows.rows, num_seeds=num_seeds)
+  sweeps, sweep_gaps = sweep_standings.sweeps_in(whole, num_seeds=num_seeds)
   found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
@@ -98,7 +100,8 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
       problems = [*problems, f"{file.name} is damaged and was left out."]
     else:
       kernels[file.stem.removeprefix("kernels-")] = document
-  damaged = overhead.problems if (path / OVERHEAD).exists() else []
+  if not (path / OVERHEAD).exists():  # Nobody asked for it.
+    overhead = overhead._replace(problems=[])
   return SuiteFiles(
     path=path,
     about=about,
@@ -109,9 +112,10 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     problems=[
       *problems,
       *rows.problems,
+      *damaged,
       *lacking,
       *gaps,
-      *damaged,
+      *overhead.problems,
       *about.get("problems", ()),
     ],
   )
