@@ -70,7 +70,9 @@ def _flaw(row: Row) -> str:
   if row["role"] in ("baseline", "tuning") and not row["learning_rate"]:
     return "no learning rate"
   final = row["final"]
-  if not isinstance(final, Mapping) or not all(map(_is_measured, final.values())):
+  if not isinstance(final, Mapping) or not all(
+    map(_is_measured, final.values())
+  ):
     return "no final losses"
   return "" if "loss" in final.get("train", {}) else "no final training loss"
 
