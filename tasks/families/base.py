@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tasks import data as data_lib
 from tasks.base import (
+  Aux,
   Batch,
   Config,
   Params,
@@ -133,6 +134,12 @@ class ZooFamily(TaskFamily):
   ) -> Scalar:
     """Computes the loss of the member `cfg` on a batch."""
 
+  def batch_loss_and_aux(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> tuple[Scalar, Aux]:
+    """Computes the loss, and named quantities that are measured with it."""
+    return self.batch_loss(cfg, params, key, batch), {}
+
   def sample_batch(self, cfg: Config, key: PRNGKeyArray, split: str) -> Batch:
     """Draws a batch for the member `cfg`."""
     del cfg
@@ -177,11 +184,23 @@ class FamilyTask(Task):
     return self.family.init_params(self.cfg, key)
 
   def loss(self, params: Params, key: PRNGKeyArray, data: Batch) -> Scalar:
+    data, key = self._training_batch(key, data)
+    return self.family.batch_loss(self.cfg, params, key, data)
+
+  def loss_and_aux(
+    self, params: Params, key: PRNGKeyArray, data: Batch
+  ) -> tuple[Scalar, Aux]:
+    data, key = self._training_batch(key, data)
+    return self.family.batch_loss_and_aux(self.cfg, params, key, data)
+
+  def _training_batch(
+    self, key: PRNGKeyArray, data: Batch
+  ) -> tuple[Batch, PRNGKeyArray]:
     if is_empty(data):
       data = self.sample_batch(key)
       # Only losses that are noisy themselves pay for a second key.
       key = jax.random.fold_in(key, 1)
-    return self.family.batch_loss(self.cfg, params, key, data)
+    return data, key
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     check_split(split)
