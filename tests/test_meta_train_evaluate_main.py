@@ -125,7 +125,7 @@ def test_names_given_twice_or_with_blanks_count_once():
 
 
 @pytest.mark.slow
-def test_shipped_weights_by_name_with_kernels(tmp_path):
+def test_shipped_weights_by_name_with_kernels(tmp_path, capsys):
   flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]
   assert _run(tmp_path, *flags, "--untrained") == 0
   names = {"flt-quick", "flt-quick, untrained"}
@@ -138,6 +138,12 @@ def test_shipped_weights_by_name_with_kernels(tmp_path):
   }
   assert len(set(losses.values())) == 2
   assert (tmp_path / "kernels-flt-quick.json").exists()
+  # Neither needs the other.
+  before = _rows(tmp_path)
+  capsys.readouterr()
+  assert _run(tmp_path, *flags) == 0
+  assert "seeds x" not in capsys.readouterr().err
+  assert sorted(_rows(tmp_path), key=str) == sorted(before, key=str)
 
 
 def test_a_folder_belongs_to_one_suite_and_length(folder, capsys):

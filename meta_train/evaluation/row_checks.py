@@ -49,8 +49,10 @@ def whole_rows(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
 
 def _name(row: Row) -> str:
   """Returns what tells runs apart."""
-  fields = ("setting", "task", "definition", "optimizer", "role")
-  fields += ("learning_rate", "seed")
+  fields = ("setting", "task", "definition", "optimizer", "role") + (
+    "learning_rate",
+    "seed",
+  )
   return json.dumps([row.get(field) for field in fields], sort_keys=True)
 
 

@@ -159,10 +159,10 @@ def _lift(axis, floor: float) -> None:
     line.set_ydata(np.maximum(np.asarray(line.get_ydata(), float), floor))
   for drawn in axis.collections:
     if isinstance(drawn, PathCollection):  # Marks, which have places.
-      drawn.set_offsets(_lifted(drawn.get_offsets(), floor))
+      drawn.set_offsets(_lifted(np.asarray(drawn.get_offsets()), floor))
       continue
     for path in drawn.get_paths():
-      path.vertices = _lifted(path.vertices, floor)
+      path.vertices = _lifted(np.asarray(path.vertices), floor)
   axis.dataLim.intervaly = [floor, max(axis.dataLim.y1, floor)]
   axis.autoscale_view()
 
