@@ -273,3 +273,7 @@ class _Progress:
       f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}\n"
     )
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -231,6 +231,20 @@ def test_help_names_every_flag(capsys):
   assert "default: 2000 inner steps" in said
 
 
+@pytest.mark.parametrize(
+  "program", ["evaluate", "make_baselines", "publish", "report"]
+)
+def test_each_module_is_a_program(program):
+  said = subprocess.run(
+    [sys.executable, "-m", f"meta_train.{program}", "--help"],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=True,
+  ).stdout
+  assert f"usage: python -m meta_train.{program}" in said
+
+
 def test_report_is_made_again_from_rows_alone(folder, capsys):
   page = folder / "report.html"
   before = page.read_text()
