@@ -21,7 +21,7 @@ from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports import plots, suite_plots, suite_tables
+from meta_train.reports import plots, suite_plots, suite_tables, table_cells
 from meta_train.reports import report_html as html
 from meta_train.reports.report_parts import (
   REPORT,
@@ -189,17 +189,17 @@ def _headlines(files: SuiteFiles) -> list[str]:
       )
     sentence += f" ({found.num_steps:,} steps)"
     if score.speed_up is not None:
-      speed_up = suite_tables.interval(
+      speed_up = table_cells.interval(
         score.speed_up, is_bound=score.is_speed_up_bound
       )
       sentence += f", speed-up {speed_up}"
     if score.loss_ratio is not None:
-      sentence += f", loss ratio {suite_tables.ratio(score.loss_ratio.value)}"
-    sentences.append(f"{sentence}; failed runs: {suite_tables.failed(score)}.")
+      sentence += f", loss ratio {table_cells.ratio(score.loss_ratio.value)}"
+    sentences.append(f"{sentence}; failed runs: {table_cells.failed(score)}.")
   for sweep in files.sweeps:
     for name, each in suite_tables.sweep_scores(sweep).items():
       values = [
-        f"{value}: {suite_tables.ratio(score.loss_ratio.value)}"
+        f"{value}: {table_cells.ratio(score.loss_ratio.value)}"
         for value, score in zip(sweep.settings, each)
         if score is not None and score.loss_ratio is not None
       ]

@@ -10,14 +10,18 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
-from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
+from meta_train.reports.table_cells import (
+  failed,
+  interval,
+  number,
+  ratio,
+  share,
+)
 from meta_train.rows import Row
 
 
@@ -37,60 +41,6 @@ class Table(NamedTuple):
   header: Sequence[str]
   rows: Sequence[Sequence[str]]
   note: str = ""
-
-
-def number(value: float | None, *, infinite: str = "diverged") -> str:
-  """Returns a loss as text; `infinite` stands for one that is."""
-  if value is None or np.isnan(value):
-    return "none"
-  return infinite if np.isinf(value) else f"{value:.3g}"
-
-
-def ratio(value: float | None) -> str:
-  """Returns a ratio as text."""
-  return number(value, infinite="infinite")
-
-
-def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
-  """Returns a number with its interval; of a lower bound, with the lower end.
-
-  Args:
-    estimate: the number; `None` where there is none.
-    is_bound: whether it is only known to be at least that large.
-  """
-  if estimate is None:
-    return "none"
-  value, low, high = (_plain(x) for x in estimate)
-  if np.isinf(estimate.low):
-    return value
-  if is_bound or np.isinf(estimate.value):
-    return f"{'at least ' if is_bound else ''}{value} (from {low})"
-  return f"{value} ({low} to {high})"
-
-
-def _plain(value: float) -> str:
-  if np.isinf(value):
-    return "infinite"
-  return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.2g}"
-
-
-def failed(score: Score) -> str:
-  """Returns how many runs failed, and how."""
-  found = score.failures
-  text = f"{found.total} of {score.num_runs}"
-  if not found.total:
-    return text
-  return (
-    f"{text} ({found.ended_badly} ended badly, {found.blew_up} blew up on the "
-    "way)"
-  )
-
-
-def _share(estimate: Estimate | None) -> str:
-  if estimate is None:
-    return "none"
-  value, low, high = (100 * x for x in estimate)
-  return f"{value:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def overview(found: Standings) -> Table:
@@ -118,8 +68,8 @@ def overview(found: Standings) -> Table:
         f"{score.num_censored} of {score.num_speed_ups}",
         "1" if itself else interval(score.speed_ratio),
         "1" if itself else interval(score.loss_ratio),
-        "itself" if itself else _share(score.won),
-        "itself" if itself else _share(score.won_held_out),
+        "itself" if itself else share(score.won),
+        "itself" if itself else share(score.won_held_out),
         "" if itself else f"{score.sure_wins} / {score.sure_losses}",
         f"{ranks[name]:.2f}" if ranks else "none",
         failed(score),
@@ -196,8 +146,8 @@ def against_baselines(found: Standings) -> Table:
           [
             name,
             other,
-            _share(score.won),
-            _share(score.won_held_out),
+            share(score.won),
+            share(score.won_held_out),
             f"{score.sure_wins} / {score.sure_losses}",
             interval(score.speed_ratio),
             interval(score.loss_ratio),
@@ -389,7 +339,7 @@ def sweep_table(sweep: Sweep) -> Table:
             value,
             interval(score.loss_ratio),
             interval(score.speed_ratio),
-            _share(score.won),
+            share(score.won),
             failed(score),
             str(len(score.tasks)),
           ]
