@@ -8,7 +8,6 @@ Main names: `main`, `EvaluateConfig`.
 """
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -124,6 +123,17 @@ def run(config: EvaluateConfig) -> None:
   Raises:
     UserError: for anything the user can mend.
   """
+  from meta_train.evaluation import folder_lock
+  from meta_train.run import machine
+
+  machine.set_up(config.num_devices, config.compilation_cache_dir)
+  plan = _plan(config)
+  path = config.folder or f"runs/evaluation-{config.task_suite}"
+  with folder_lock.hold(path):
+    _run_in(path, plan, config)
+
+
+def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
   from meta_train.evaluation import evaluation_folder, jobs, overhead
   from meta_train.evaluation.evaluation_plan import (
     baseline_jobs,
@@ -131,16 +141,18 @@ def run(config: EvaluateConfig) -> None:
     shipped_baselines,
   )
   from meta_train.reports import suite_report
-  from meta_train.run import machine
 
-  machine.set_up(config.num_devices, config.compilation_cache_dir)
-  plan = _plan(config)
   folder = evaluation_folder.open_folder(
-    config.folder or f"runs/evaluation-{config.task_suite}",
+    path,
     suite=config.task_suite,
     num_steps=config.steps,
     num_seeds=config.seeds,
   )
+  for name in folder.announce(plan, config):
+    _say(
+      f"rows of {name} (other weights, or of another version) are replaced on "
+      "these tasks"
+    )
   todo, problems = make_jobs(plan)
   progress = _Progress()
 
@@ -161,29 +173,38 @@ def run(config: EvaluateConfig) -> None:
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
   _measure_overhead(overhead, plan, config, folder)
-  folder.describe(plan, config, [*problems, *refused])
+  folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
 
 
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
 def _plan(config: EvaluateConfig) -> Any:
   from meta_train.evaluation import baselines, evaluation_plan, problems, sweeps
-  from meta_train.evaluation.candidates import user_candidate, weights_candidate
+  from meta_train.evaluation.candidates import (
+    untrained_candidate,
+    user_candidate,
+    weights_candidate,
+  )
 
   candidates: list[Any] = []
   for make, names in (
-    (
-      functools.partial(weights_candidate, untrained=config.untrained),
-      config.weights,
-    ),
+    (weights_candidate, config.weights),
     (user_candidate, config.optimizer),
   ):
-    for name in _split(names):
+    for name in shared_options.split_names(names):
       taken = [candidate.name for candidate in candidates]
       taken += baselines.list_baselines()
       candidates.append(make(name, taken))
+  if config.untrained:
+    candidates += [
+      untrained_candidate(each) for each in candidates if each.source
+    ]
   if not candidates:
     raise UserError(
       "there is nothing to evaluate; name --weights=flt-quick, a weights file, "
@@ -191,7 +212,7 @@ def _plan(config: EvaluateConfig) -> Any:
     )
   settings = [
     setting
-    for name in _split(config.sweep)
+    for name in shared_options.split_names(config.sweep)
     for setting in sweeps.make_sweep(name)
   ]
   return evaluation_plan.Plan(
@@ -224,16 +245,16 @@ def _measure_overhead(overhead, plan, config, folder) -> None:
   if config.overhead_tasks and not plan.settings:
     overhead.measure(
       plan.tasks,
-      plan.candidates,
+      [
+        candidate
+        for candidate in plan.candidates
+        if candidate.variants[0].role != "untrained"
+      ],
       folder.overhead,
       num_tasks=config.overhead_tasks,
       num_steps=plan.num_steps,
-      on_job=lambda what: print(what, file=sys.stderr, flush=True),
+      on_job=_say,
     )
-
-
-def _split(names: str) -> list[str]:
-  return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _Progress:
@@ -252,3 +273,7 @@ class _Progress:
       f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}\n"
     )
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -89,15 +89,19 @@ def make(
   """
   import jax
 
-  from meta_train.evaluation.baseline_runs import baseline_job
+  from meta_train.evaluation.baseline_runs import action, baseline_job
+  from meta_train.evaluation.curves import NUM_FINAL_BATCHES
 
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
     path = baseline_results.path_of(task, folder)
     protocol = baseline_results.protocol(
-      task, num_steps=num_steps, num_seeds=num_seeds
+      task,
+      num_steps=num_steps,
+      num_seeds=num_seeds,
+      num_final_batches=options.get("num_final_batches", NUM_FINAL_BATCHES),
     )
-    done, rows = _done(path, protocol)
+    done, history, rows = _done(path, protocol)
     for baseline in wanted:
       measured = baseline_results.fingerprint(baseline)
       if done.get(baseline.name) == measured:
@@ -110,51 +114,77 @@ def make(
       made = job.run(devices)
       took = {"wall_s": round(time.monotonic() - begin, 1), **provenance}
       done[baseline.name] = measured
+      history["actions"][baseline.name] = action(baseline)
+      history["provenance"][baseline.name] = took
       rows = [row for row in rows if row["optimizer"] != baseline.name] + made
-      former = baseline_results.load(path)
-      history = former.header.get("provenance", {}) if former else {}
       baseline_results.write(
         path,
         baseline_results.ResultsFile(
-          {
-            **protocol,
-            "baselines": done,
-            "provenance": {**history, baseline.name: took},
-          },
-          rows,
+          {**protocol, "baselines": done, **history}, rows
         ),
       )
 
 
 def _done(path: pathlib.Path, protocol: dict[str, Any]):
-  """Returns what a file of the same protocol holds."""
+  """Returns what a file of the same protocol holds.
+
+  Returns:
+    Fingerprints of the baselines, what else the header tells of them, rows.
+  """
   results = baseline_results.load(path)
   if results is None or any(
     results.header.get(name) != value for name, value in protocol.items()
   ):
-    return {}, []
-  return dict(results.header.get("baselines", {})), results.rows
+    return {}, {"actions": {}, "provenance": {}}, []
+  done = dict(results.header.get("baselines", {}))
+  history = {
+    field: {
+      name: value
+      for name, value in results.header.get(field, {}).items()
+      if name in done
+    }
+    for field in ("actions", "provenance")
+  }
+  return done, history, results.rows
 
 
 def _run(config: MakeBaselinesConfig) -> None:
-  from meta_train.evaluation import problems
+  from meta_train.evaluation import folder_lock, problems
   from meta_train.run import environment, machine
 
+  _check_shipped(config)
   machine.set_up(config.num_devices, config.compilation_cache_dir)
   described = environment.describe(seed=0, command=sys.argv)
   kept = ["started", "platform", "cpu_count", "backend", "device_kind"]
   kept += ["versions", "git_revision"]
-  make(
-    problems.choose_tasks(
-      config.task_suite, names=config.tasks, data_dir=config.data_dir
-    ),
-    choose_baselines(config.baselines),
-    pathlib.Path(config.folder or baseline_results.FOLDER),
-    num_steps=config.steps,
-    num_seeds=config.seeds,
-    provenance={name: described[name] for name in kept},
-    on_job=functools.partial(print, file=sys.stderr, flush=True),
+  tasks = problems.choose_tasks(
+    config.task_suite, names=config.tasks, data_dir=config.data_dir
   )
+  wanted = choose_baselines(config.baselines)
+  folder = pathlib.Path(config.folder or baseline_results.FOLDER).expanduser()
+  with folder_lock.hold(folder):
+    make(
+      tasks,
+      wanted,
+      folder,
+      num_steps=config.steps,
+      num_seeds=config.seeds,
+      provenance={name: described[name] for name in kept},
+      on_job=functools.partial(print, file=sys.stderr, flush=True),
+    )
+
+
+def _check_shipped(config: MakeBaselinesConfig) -> None:
+  """Refuses to put other runs in place of those that ship."""
+  for flag, given, shipped in (
+    ("steps", config.steps, baseline_results.NUM_STEPS),
+    ("seeds", config.seeds, baseline_results.NUM_SEEDS),
+  ):
+    if given != shipped and not config.folder:
+      raise UserError(
+        f"--{flag}={given} would overwrite the package's own results, which "
+        f"are of {shipped}; name a --folder for others"
+      )
 
 
 def choose_baselines(names: str) -> list[baselines.Baseline]:
@@ -163,7 +193,7 @@ def choose_baselines(names: str) -> list[baselines.Baseline]:
   Raises:
     UserError: a name is unknown.
   """
-  wanted = [name for name in names.split(",") if name]
+  wanted = shared_options.split_names(names)
   try:
     return [
       baselines.get_baseline(name)

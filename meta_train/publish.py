@@ -20,6 +20,7 @@ from meta_train.errors import UserError
 from meta_train.evaluation.baseline_results import is_shipped
 from meta_train.evaluation.evaluate import FILE_NAME
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.evaluation.sweeps import is_refusal
 from meta_train.rows import finite, read_json, read_rows, write_json
 
 _HELP = """\
@@ -42,6 +43,8 @@ def publish(source: str | os.PathLike, target: str | os.PathLike) -> None:
     UserError: the one is no evaluation, or the other can't be written.
   """
   source, target = pathlib.Path(source), pathlib.Path(target)
+  if source.resolve() == target.resolve():
+    raise UserError(f"{source} can't be published into itself; name another")
   about, problems = read_json(source / ABOUT)
   rows = read_rows(source / FILE_NAME)
   if about is None or rows.problems:
@@ -55,25 +58,37 @@ def publish(source: str | os.PathLike, target: str | os.PathLike) -> None:
     for row in kept
   )
   about = {name: about[name] for name in about if name != "settings"}
-  # Told anew, from the baselines that ship when the page is made.
-  about["problems"] = []
+  # What else there was is told anew, from the baselines that ship when the
+  # page is made.
+  about["problems"] = [x for x in about.get("problems", ()) if is_refusal(x)]
   environment = about.get("environment", {})
   about["environment"] = {
     name: environment[name] for name in environment if name != "command"
   }
   try:
     target.mkdir(parents=True, exist_ok=True)
+    for file in _files(target):
+      file.unlink(missing_ok=True)
     write_json(target / ABOUT, about)
     # Without the time, so that the same rows are the same file.
     packed = gzip.compress(text.encode(), mtime=0)
     (target / f"{FILE_NAME}.gz").write_bytes(packed)
-    for file in (source / OVERHEAD, *source.glob("kernels-*.json")):
+    for file in _files(source)[1:]:
       if file.exists():
         shutil.copyfile(file, target / file.name)
   except OSError as error:
     raise UserError(
       f"{target} can't be written ({error.strerror}); name another folder"
     ) from None
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns rows, costs and kernels of an evaluation, there or not."""
+  return [
+    folder / FILE_NAME,
+    folder / OVERHEAD,
+    *folder.glob("kernels-*.json"),
+  ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ Main names: `main`.
 """
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from meta_train.command.program import run_on_folders
@@ -58,3 +59,7 @@ def _check(folder: pathlib.Path) -> None:
       f"{folder} holds no run and no evaluation ({ABOUT}, {CONFIG} or "
       f"{FILE_NAME}); name the folder that does"
     )
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -123,6 +123,17 @@ class Task(abc.ABC):
     check_split(split)
     return None
 
+  def measured_split(self, split: str) -> str:
+    """Returns the split to draw batches from to measure the loss of a split.
+
+    It is another one where training batches are those of held-out data with
+    noise that belongs to training steps alone.
+
+    Args:
+      split: as for `sample_batch`.
+    """
+    return split
+
 
 class TaskFamily(abc.ABC):
   """A distribution over tasks of equal parameter shapes.

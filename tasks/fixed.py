@@ -3,7 +3,9 @@
 Main names: `FixedTask`.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -52,6 +54,16 @@ class FixedTask(Task):
       name=f"{self._name}_wide{factor}",
     )
 
+  def with_options(self, **changes: Any) -> Task:
+    """Returns the same member of the family with some options changed.
+
+    Args:
+      **changes: fields of the family, which must be a dataclass.
+    """
+    assert dataclasses.is_dataclass(self.family)
+    family = dataclasses.replace(self.family, **changes)  # type: ignore[type-var]
+    return FixedTask(family, seed=self._seed, name=self._name)
+
   @functools.cached_property
   def task(self) -> Task:
     """The member itself."""
@@ -87,3 +99,6 @@ class FixedTask(Task):
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     return self.task.sample_batch(key, split)
+
+  def measured_split(self, split: str) -> str:
+    return self.task.measured_split(split)

@@ -1,7 +1,7 @@
 """Losses in forms whose gradients are cheap.
 
 Main names: `softmax_cross_entropy`, `mean_squared_error`,
-`sigmoid_cross_entropy`.
+`sigmoid_cross_entropy`; `accuracy` beside them.
 """
 
 import jax
@@ -38,6 +38,27 @@ def softmax_cross_entropy(
   if weight is None:
     return jnp.mean(surprise)
   return jnp.sum(weight * surprise) / jnp.maximum(jnp.sum(weight), 1e-6)
+
+
+def accuracy(
+  logits: Float[Array, "*batch classes"],
+  labels: Int[Array, "*batch"],
+  weight: Float[Array, "*batch"] | None = None,
+) -> Float[Array, ""]:
+  """Computes the share of labels that have the largest logit.
+
+  Args:
+    logits: Unnormalised log-probabilities.
+    labels: Class numbers.
+    weight: Weights of the mean; `None` for equal ones.
+
+  Returns:
+    The mean over all batch axes, in [0, 1].
+  """
+  found = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+  if weight is None:
+    return jnp.mean(found)
+  return jnp.sum(weight * found) / jnp.maximum(jnp.sum(weight), 1e-6)
 
 
 def mean_squared_error(

@@ -76,3 +76,7 @@ class WrappedTask(Task):
     # A task of learned_optimization knows no such method.
     sample = getattr(self.task, "sample_batch", None)
     return None if sample is None else sample(key, split)
+
+  def measured_split(self, split: str) -> str:
+    measured = getattr(self.task, "measured_split", super().measured_split)
+    return measured(split)

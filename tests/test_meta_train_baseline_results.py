@@ -5,6 +5,7 @@ import gzip
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -15,6 +16,7 @@ from meta_train.evaluation import (
   baselines,
   evaluation_folder,
   evaluation_plan,
+  folder_lock,
 )
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
@@ -56,7 +58,6 @@ def _make(folder, wanted=(ADAM, SGD), task=None):
     num_seeds=SEEDS,
     provenance={"versions": {"jax": jax.__version__}, "device_kind": "cpu"},
     on_job=said.append,
-    num_final_batches=1,
   )
   return said
 
@@ -196,6 +197,23 @@ def test_unknown_names_suggest_the_right_ones(capsys):
   assert "did you mean --steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--steps=12", "--seeds=2"])
+def test_the_packages_own_results_are_not_overwritten(flag, capsys):
+  assert make_baselines.main([flag]) == 2
+  assert "would overwrite the package's own" in capsys.readouterr().err
+
+
+def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
+  flags = [f"--folder={tmp_path}", "--steps=2", "--seeds=1"]
+  flags += ["--task_suite=validation_small", "--tasks=griewank"]
+  with folder_lock.hold(tmp_path):
+    assert make_baselines.main([*flags, "--baselines=sgd"]) == 2
+  said = capsys.readouterr().err
+  assert "being written by another program" in said and said.count("\n") == 1
+  assert make_baselines.main([*flags, "--baselines=sgd"]) == 0
+  assert (tmp_path / "griewank.jsonl.gz").exists()
+
+
 def _candidate_row(made, **changes):
   """A row of an optimizer that started as seed 0 of the file's runs did."""
   header, rows = baseline_results.load(made / "quadratic.jsonl.gz")
@@ -211,7 +229,98 @@ def _candidate_row(made, **changes):
 
 
 def _beside(rows, folder, wanted=None, registered=(ADAM, SGD)):
+  return _beside_and_told(rows, folder, wanted, registered)[0]
+
+
+def _beside_and_told(rows, folder, wanted=None, registered=(ADAM, SGD)):
   return baseline_results.beside(rows, wanted, folder, registered=registered)
+
+
+def test_a_baseline_of_ones_own_does_not_hide_the_shipped_others(made):
+  ours = _candidate_row(made)
+  own = {**ours, "optimizer": "sgd", "role": "baseline", "learning_rate": 0.3}
+  found, problems = _beside_and_told([ours, own], made)
+  assert {row["optimizer"] for row in found} == {"adam"} and problems == []
+
+
+def test_what_is_not_put_beside_is_told(made):
+  row = _candidate_row(made)
+  other = dataclasses.replace(ADAM, rates=(0.02, 0.2))
+  _, (said,) = _beside_and_told([row], made, registered=(other, SGD))
+  assert said.startswith(
+    "quadratic: the shipped results of adam are of another"
+  )
+  _, (said,) = _beside_and_told([{**row, "definition": "other"}], made)
+  assert "another definition and were refused" in said
+  _, said = _beside_and_told([{**row, "first_loss": 123.0}], made)
+  assert len(said) == 2 and "started from other losses" in said[0]
+  # A row without the loss says nothing.
+  assert _beside_and_told([{**row, "first_loss": None}], made)[1] == []
+
+
+def test_another_version_of_optax_is_told(copy, monkeypatch):
+  path, row = copy / "quadratic.jsonl.gz", _candidate_row(copy, group="ours")
+  file = baseline_results.load(path)
+  file.header["provenance"]["sgd"]["versions"] = {"optax": "0.0.1"}
+  baseline_results.write(path, file)
+  found, (said,) = _beside_and_told([row], copy)
+  assert {row["optimizer"] for row in found} == {"adam", "sgd"}
+  assert "results of sgd are of optax 0.0.1" in said
+  monkeypatch.setattr(baseline_results, "FOLDER", copy)
+  plan = _plan(Quadratic())
+  assert said in evaluation_plan.shipped_baselines(plan, [row])[1]
+
+
+@pytest.mark.parametrize("name", ["num_final_batches", "smoothing"])
+def test_another_way_of_measuring_is_refused(copy, name):
+  path = copy / "quadratic.jsonl.gz"
+  file = baseline_results.load(path)
+  baseline_results.write(path, file._replace(header={**file.header, name: 0.5}))
+  found, problems = _read(copy)
+  assert found == {} and f"another {name}" in problems[0]
+
+
+def test_provenance_is_of_what_is_there(copy):
+  path = copy / "quadratic.jsonl.gz"
+  file = baseline_results.load(path)
+  baseline_results.write(
+    path, file._replace(header={**file.header, "definition": "another"})
+  )
+  _make(copy, wanted=(SGD,))
+  header = baseline_results.load(path).header
+  for field in ("baselines", "provenance", "actions"):
+    assert set(header[field]) == {"sgd"}
+
+
+def test_an_action_changes_with_what_the_factory_does():
+  measured = baseline_runs.action(SGD)
+  assert measured == baseline_runs.action(SGD)
+  changed = dataclasses.replace(
+    SGD, factory=lambda rate, steps: optax.sgd(rate, momentum=0.01)
+  )
+  assert not np.allclose(baseline_runs.action(changed), measured, rtol=1e-3)
+
+
+def test_shipped_baselines_still_do_what_they_did_when_measured():
+  headers = [
+    baseline_results.load(path).header
+    for path in sorted(baseline_results.FOLDER.glob("*.jsonl.gz"))
+  ]
+  names = {name for header in headers for name in header["baselines"]}
+  today = {
+    name: baseline_runs.action(baselines.get_baseline(name)) for name in names
+  }
+  for header in headers:
+    for name in header["baselines"]:
+      # Steps that are nothing but rounding don't count.
+      least = 1e-4 * max(today[name][:-1])
+      np.testing.assert_allclose(
+        header["actions"][name],
+        today[name],
+        rtol=1e-3,
+        atol=least,
+        err_msg=f"{name} on {header['task']}: make it anew",
+      )
 
 
 def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):

@@ -11,7 +11,9 @@ import pytest
 from meta_train.evaluation import curves as curves_lib
 from meta_train.evaluation.curves import training_curves
 from meta_train.evaluation.evaluate import seed_keys
+from tasks import registry
 from tasks.base import Task
+from tasks.wrapped import WrappedTask
 
 NUM_STEPS = 30
 NUM_SEEDS = 4
@@ -114,6 +116,29 @@ def test_final_measures_tell_splits_apart():
   # The held-out split has noise of variance 1 in its targets; 4 seeds of 64
   # samples each give it a standard error of 0.09.
   assert final["valid"]["loss"][0].mean() == pytest.approx(1.0, abs=0.4)
+
+
+@pytest.mark.parametrize("wrap", [lambda task: task, WrappedTask])
+def test_noise_of_training_steps_is_not_measured(wrap):
+  task = wrap(registry.task("quadratic_24_noisy"))
+  # A step of size 0 stays where it is.
+  curves = training_curves(
+    task,
+    optax.sgd,
+    jnp.zeros(1),
+    seed_keys(0, 2),
+    num_steps=4,
+    num_final_batches=2,
+  )
+  assert np.ptp(curves.losses, axis=-1).min() > 0.1
+  keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))
+  start = jax.vmap(task.init)(keys(keys(seed_keys(0, 2))))
+  clean = [
+    task.loss(x, jax.random.key(0), {"noise": jnp.zeros(24)})
+    for x in [{"x": each} for each in start["x"]]
+  ]
+  for split in ("train", "valid"):
+    np.testing.assert_allclose(curves.final[split]["loss"][0], clean, rtol=1e-5)
 
 
 def test_divergence_is_infinite_and_stays():

@@ -18,7 +18,8 @@ from meta_train import (
 from meta_train import (
   report as report_main,
 )
-from meta_train.evaluation import baseline_results
+from meta_train.evaluation import baseline_results, folder_lock, problems
+from meta_train.reports import suite_report
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -107,8 +108,24 @@ def test_what_was_evaluated_before_is_still_said(folder):
   assert "griewank: x is refused." not in problems
 
 
+def test_names_given_twice_or_with_blanks_count_once():
+  names = " sgd, adam ,sgd,"
+  chosen = make_baselines.choose_baselines(names)
+  assert [each.name for each in chosen] == ["sgd", "adam"]
+  found = problems.choose_tasks(
+    "validation_small", names="softmax_wine, griewank,softmax_wine"
+  )
+  assert [each.name for each in found] == ["softmax_wine", "griewank"]
+  config = evaluate_main.EvaluateConfig(
+    optimizer=f"{OURS}, {OURS}", sweep="dtype,dtype ", tasks="griewank",
+    task_suite="validation_small",
+  )  # fmt: skip
+  plan = evaluate_main._plan(config)
+  assert len(plan.candidates) == 1 and len(plan.settings) == 2
+
+
 @pytest.mark.slow
-def test_shipped_weights_by_name_with_kernels(tmp_path):
+def test_shipped_weights_by_name_with_kernels(tmp_path, capsys):
   flags = ["--weights=flt-quick", "--tasks=griewank", "--baselines=none"]
   assert _run(tmp_path, *flags, "--untrained") == 0
   names = {"flt-quick", "flt-quick, untrained"}
@@ -121,12 +138,49 @@ def test_shipped_weights_by_name_with_kernels(tmp_path):
   }
   assert len(set(losses.values())) == 2
   assert (tmp_path / "kernels-flt-quick.json").exists()
+  # Neither needs the other.
+  before = _rows(tmp_path)
+  capsys.readouterr()
+  assert _run(tmp_path, *flags) == 0
+  assert "seeds x" not in capsys.readouterr().err
+  assert sorted(_rows(tmp_path), key=str) == sorted(before, key=str)
 
 
 def test_a_folder_belongs_to_one_suite_and_length(folder, capsys):
   assert _run(folder, f"--optimizer={OURS}", "--steps=13") == 2
   said = capsys.readouterr().err
   assert "num_steps=12, not 13" in said and said.count("\n") == 1
+
+
+def test_published_rows_are_not_added_to(tmp_path, capsys):
+  (tmp_path / "evaluation.jsonl.gz").write_bytes(b"")
+  assert _run(tmp_path, f"--optimizer={OURS}", "--baselines=none") == 2
+  said = capsys.readouterr().err
+  assert "holds published rows" in said and said.count("\n") == 1
+  assert not (tmp_path / "evaluation.jsonl").exists()
+
+
+def test_a_folder_is_evaluated_into_once_at_a_time(folder, capsys):
+  before = (folder / "evaluation.json").read_bytes()
+  with folder_lock.hold(folder):
+    assert _run(folder, f"--optimizer={OURS}", "--baselines=none") == 2
+  said = capsys.readouterr().err
+  assert "being written by another program" in said and said.count("\n") == 1
+  assert (folder / "evaluation.json").read_bytes() == before
+
+
+def test_rows_that_are_replaced_are_told(tmp_path, capsys):
+  flags = ["--tasks=griewank", f"--optimizer={OURS}", "--baselines=none"]
+  assert _run(tmp_path, *flags) == 0
+  assert "are replaced" not in capsys.readouterr().err
+  about = json.loads((tmp_path / "evaluation.json").read_text())
+  about["optimizers"]["decaying"]["fingerprint"] = "another"
+  (tmp_path / "evaluation.json").write_text(json.dumps(about))
+  assert _run(tmp_path, *flags) == 0
+  said = capsys.readouterr().err
+  assert said.count("rows of decaying (other weights") == 1
+  assert _run(tmp_path, *flags) == 0
+  assert "are replaced" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -177,6 +231,20 @@ def test_help_names_every_flag(capsys):
   assert "default: 2000 inner steps" in said
 
 
+@pytest.mark.parametrize(
+  "program", ["evaluate", "make_baselines", "publish", "report"]
+)
+def test_each_module_is_a_program(program):
+  said = subprocess.run(
+    [sys.executable, "-m", f"meta_train.{program}", "--help"],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=True,
+  ).stdout
+  assert f"usage: python -m meta_train.{program}" in said
+
+
 def test_report_is_made_again_from_rows_alone(folder, capsys):
   page = folder / "report.html"
   before = page.read_text()
@@ -207,6 +275,7 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   monkeypatch.setattr(baseline_results, "FOLDER", results)
   flags = ["--task_suite=validation_small", "--tasks=griewank", "--steps=12"]
   flags += ["--seeds=2"]
+  flags += [f"--folder={results}"]
   made = make_baselines.main([*flags, "--baselines=adam,sgd"])
   assert made == 0 and (results / "griewank.jsonl.gz").exists()
   flags = ["--tasks=griewank", f"--optimizer={OURS}"]
@@ -321,6 +390,12 @@ def test_a_killed_evaluation_continues_without_repeating_rows(
   kept = _rows(tmp_path)
   assert 0 < len(kept) < 8
   assert not (tmp_path / "report.html").exists()
+  # A page of what is there says that it is not all.
+  told = suite_report.read_folder(tmp_path).problems
+  about = json.loads((tmp_path / "evaluation.json").read_text())
+  assert about["tasks"] == ["griewank", "softmax_wine"]
+  assert set(about["optimizers"]) == {"decaying", "plain"}
+  assert any("was to be evaluated and has no rows" in x for x in told)
   lines = (tmp_path / "evaluation.jsonl").read_bytes()
   capsys.readouterr()
   flags = [f"--optimizer={OURS},own_optimizer:plain", "--baselines=none"]

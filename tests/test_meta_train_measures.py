@@ -323,6 +323,17 @@ def test_diverged_run_is_worst(bad):
   assert paired.outcome(both, np.full(5, np.inf)) == (0.5, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_nobody_wins_by_rounding(sign):
+  theirs = sign * np.asarray([1.0, 2.0, 3.0])
+  ours = theirs - 9e-6 * np.abs(theirs)
+  assert paired.outcome(ours, theirs) == (0.5, 1.0, 1.0)
+  assert ranking.ranks(np.stack([ours, theirs], -1)).tolist() == [[1.5] * 2] * 3
+  ours = theirs - 2e-5 * np.abs(theirs)
+  assert paired.outcome(ours, theirs) == (1.0, 0.125, 1.0)
+  assert ranking.ranks(np.stack([ours, theirs], -1)).tolist() == [[1, 2]] * 3
+
+
 def test_many_draws_are_compared_like_each_of_them():
   rng = np.random.default_rng(0)
   ours, theirs = rng.integers(3, size=(2, 300, 3)).astype(float)

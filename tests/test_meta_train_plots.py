@@ -142,3 +142,32 @@ def test_colours_stand_out_from_their_background():
       light, dark = sorted([luminance(theme[role]), back], reverse=True)
       # WCAG 2.1 asks 3:1 of graphics.
       assert (light + 0.05) / (dark + 0.05) > 3, role
+
+
+def _axis_of(values):
+  _, axes = plot_style.figure_and_axes()
+  axis, steps = axes[0, 0], np.arange(len(values))
+  axis.plot(steps, values)
+  axis.scatter(steps, values)
+  axis.fill_between(steps, values, np.full(len(values), 2.0))
+  plot_style.log_if_positive(axis, values)
+  return axis
+
+
+def test_a_loss_of_zero_leaves_the_axis_logarithmic():
+  axis = _axis_of(np.asarray([1.0, 1e-3, 0.0, np.nan]))
+  assert axis.get_yscale() == "log"
+  lifted = [1.0, 1e-3, 1e-3, np.nan]
+  np.testing.assert_array_equal(axis.lines[0].get_ydata(), lifted)
+  marks, band = axis.collections
+  np.testing.assert_array_equal(marks.get_offsets()[:3, 1], lifted[:3])
+  # The marks themselves keep their shape.
+  assert marks.get_paths()[0].vertices.min() < 0
+  assert min(path.vertices[:, 1].min() for path in band.get_paths()) == 1e-3
+  low, high = axis.get_ylim()
+  assert 1e-4 < low < 1e-3 and 2.0 < high < 20.0
+
+
+@pytest.mark.parametrize("values", [[1.0, -0.1, 0.0], [0.0, 0.0, 0.0]])
+def test_a_negative_loss_or_nothing_but_zeros_are_linear(values):
+  assert _axis_of(np.asarray(values)).get_yscale() == "linear"

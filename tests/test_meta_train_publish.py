@@ -39,6 +39,30 @@ def test_the_kept_rows_make_the_same_report(evaluated, tmp_path):
   assert "settings" not in about
 
 
+def test_what_was_there_before_goes_and_sweeps_stay_told(evaluated, tmp_path):
+  about = json.loads((evaluated / "evaluation.json").read_text())
+  sweep = "a has no width to set to x8."
+  about["problems"] = ["a: the shipped results were refused", sweep]
+  write_json(evaluated / "evaluation.json", about)
+  write_json(evaluated / "kernels-flt.json", {"lags": [], "kernels": {}})
+  target = tmp_path / "kept"
+  target.mkdir()
+  for name in ("evaluation.jsonl", "kernels-old.json", "overhead.jsonl"):
+    (target / name).write_text("{}")
+  publish.publish(evaluated, target)
+  assert {path.name for path in target.iterdir()} == {
+    *("evaluation.json", "evaluation.jsonl.gz", "kernels-flt.json"),
+  }
+  about = json.loads((target / "evaluation.json").read_text())
+  assert about["problems"] == [sweep]
+
+
+def test_a_folder_is_not_published_into_itself(evaluated, capsys):
+  assert publish.main([str(evaluated), str(evaluated)]) == 2
+  assert "into itself" in capsys.readouterr().err
+  assert (evaluated / "evaluation.jsonl").exists()
+
+
 def test_shipped_rows_are_left_out(evaluated, tmp_path):
   rows = read_rows(evaluated / "evaluation.jsonl").rows
   shipped = {**rows[0], "optimizer": "x", "group": "shipped x on y"}

@@ -6,7 +6,7 @@ import suite_rows
 
 from meta_train.evaluation import scores, standings, sweep_standings
 from meta_train.evaluation.measures import smoothing
-from meta_train.reports import suite_plots, suite_tables
+from meta_train.reports import suite_plots, suite_tables, table_cells
 
 TASKS = ("one", "two", "three")
 
@@ -33,7 +33,8 @@ def test_twice_the_speed_scores_two():
   assert score.speed_ratio.value == pytest.approx(2.0, rel=0.02)
   assert score.loss_ratio.value == pytest.approx(20.95 / 10.975, rel=1e-3)
   assert score.won == (1.0, 1.0, 1.0)
-  assert (score.sure_wins, score.sure_losses, score.failures) == (3, 0, 0)
+  assert (score.sure_wins, score.sure_losses) == (3, 0)
+  assert score.failures == (0, 0)
 
 
 def test_identical_optimizers_tie():
@@ -82,7 +83,8 @@ def test_one_diverged_seed_has_no_speed_up_if_only_in_the_last_measurement():
   found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
   score = scores.score(found, "flt", "adam")
   assert score.speed_up.value == score.speed_up.low == 0.0
-  assert score.tasks[0].speed_ratio[2] == 0.0 and score.failures == 1
+  assert score.tasks[0].speed_ratio[2] == 0.0
+  assert score.failures == (1, 0)
 
 
 def test_a_draw_without_the_diverged_seeds_is_compared_like_the_whole():
@@ -131,8 +133,8 @@ def test_never_reached_is_censored_and_not_a_number():
   assert score.num_censored == score.num_speed_ups == 3
   assert score.is_speed_up_bound
   table = suite_tables.overview(found)
-  (cell,) = (row[1] for row in table.rows if row[0] == "flt")
-  assert cell.startswith("at least 2.00")
+  (cell,) = (row[2] for row in table.rows if row[0] == "flt")
+  assert cell == "at least 2.00 (from 2.00)"
   (cell, *_) = (
     row[6] for row in suite_tables.by_task(found).rows if row[1] == "flt"
   )
@@ -142,7 +144,7 @@ def test_never_reached_is_censored_and_not_a_number():
 def test_diverging_optimizer_fails_and_is_worst():
   found, _ = _found(np.inf)
   score = scores.score(found, "flt", "adam")
-  assert score.failures == score.num_runs == 15
+  assert score.failures.total == score.num_runs == 15
   assert score.speed_up.value == score.speed_ratio.value == 0.0
   assert score.loss_ratio.value == score.won.value == score.worst_ratio == 0.0
   assert score.sure_losses == 3
@@ -156,7 +158,7 @@ def test_ending_above_the_start_is_a_failure_too():
   for row in rows:
     row["final"]["train"]["loss"] = 5.0
   found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
-  assert scores.score(found, "flt", "adam").failures == 5
+  assert scores.score(found, "flt", "adam").failures == (5, 0)
 
 
 def test_a_run_fails_by_its_own_first_loss():
@@ -166,7 +168,93 @@ def test_a_run_fails_by_its_own_first_loss():
   rows[4]["final"]["train"]["loss"] = 0.9 * rows[4]["first_loss"]
   found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
   # Seed 0 ends below where the others began, and seed 4 above.
-  assert scores.score(found, "flt", "adam").failures == 4
+  assert scores.score(found, "flt", "adam").failures == (4, 0)
+
+
+def test_a_noisy_first_batch_is_no_failure():
+  rows = suite_rows.candidate_rows("one", "flt", 0.001)
+  for row in rows:
+    row["first_loss"] = 0.5 * row["final"]["train"]["loss"]
+  found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
+  assert scores.score(found, "flt", "adam").failures == (0, 0)
+
+
+@pytest.mark.parametrize(
+  ("shift", "point", "height", "blew_up"),
+  [
+    (0.0, 3, 2.2, 1),
+    (0.0, 3, 1.8, 0),
+    (0.0, 2, 2.2, 0),  # In the first twentieth.
+    (2.0, 3, 0.1, 1),
+    (2.0, 3, -0.1, 0),
+  ],
+)
+def test_blowing_up_on_the_way_is_a_failure_too(shift, point, height, blew_up):
+  rows = suite_rows.candidate_rows("one", "flt", 1.0, shift=shift)
+  assert abs(rows[0]["first_loss"] + shift - 1.0) < 0.1
+  rows[0]["curve"][point] = height
+  found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
+  score = scores.score(found, "flt", "adam")
+  assert score.failures == (0, blew_up)
+  cell = suite_tables.overview(found).rows[0][-2]
+  if blew_up:
+    assert cell == "1 of 5 (0 ended badly, 1 blew up on the way)"
+  else:
+    assert cell == "0 of 5"
+
+
+def test_held_out_loss_is_counted_at_its_own_best_rate():
+  ours = suite_rows.candidate_rows("one", "flt", 2.0)
+  adam = suite_rows.adam_rows("one")
+  for row in adam:
+    if row["learning_rate"] == 0.01:  # Not the best by training loss.
+      row["final"]["valid"]["loss"] = 1e-3
+      row["curve"] = []
+  found, _ = standings.standings([*ours, *adam])
+  assert found.runs["one"]["adam"].learning_rate == 0.1
+  assert found.held_out["one"]["adam"] == dict.fromkeys(range(5), 1e-3)
+  score = scores.score(found, "flt", "adam")
+  assert score.won == (1.0, 1.0, 1.0)
+  assert score.won_held_out == (0.0, 0.0, 0.0) and score.num_held_out == 1
+  for table in (
+    suite_tables.overview(found),
+    suite_tables.against_baselines(found),
+  ):
+    column = table.header.index("Won on held-out data")
+    assert table.rows[0][column] == "0 % (0 to 0)"
+
+
+def test_runs_without_a_held_out_loss_have_no_share_of_wins_by_it():
+  ours = suite_rows.candidate_rows("one", "flt", 2.0)
+  for row in ours:
+    del row["final"]["valid"]
+  found, _ = standings.standings([*ours, *suite_rows.adam_rows("one")])
+  score = scores.score(found, "flt", "adam")
+  assert score.won_held_out is None and score.num_held_out == 0
+
+
+def test_each_line_says_on_how_many_tasks_it_is():
+  extra = suite_rows.candidate_rows("one", "slow", 0.5)
+  found, problems = _found(2.0, extra=extra)
+  table = suite_tables.overview(found)
+  assert [row[:2] for row in table.rows] == [
+    ["flt", "3"],
+    ["slow", "1"],
+    ["adam", "3"],
+  ]
+  assert "Rank on 1 task" in table.header
+  assert "ranks and the performance profile are of 1 of 3 tasks" in problems[-1]
+
+
+def test_optimizers_that_lack_the_same_tasks_share_a_sentence():
+  rows = [
+    row
+    for task, names in (("one", ("a", "b", "c")), ("two", ("a",)))
+    for name in names
+    for row in suite_rows.candidate_rows(task, name, 1.0)
+  ]
+  _, problems = standings.standings(rows)
+  assert "b, c have no runs on 1 of 2 tasks: two." in problems
 
 
 def test_negative_losses_have_speed_and_wins_but_no_ratio():
@@ -177,7 +265,9 @@ def test_negative_losses_have_speed_and_wins_but_no_ratio():
   assert score.won.value == 1.0
   assert score.speed_ratio.value == pytest.approx(1.5, rel=0.02)
   assert score.speed_up.value == pytest.approx(1.5, rel=0.05)
-  assert "none" in suite_tables.overview(found).rows[0]
+  table = suite_tables.overview(found)
+  assert "none" in table.rows[0]
+  assert "no loss ratio: flt on 3 of 3 tasks." in table.note
 
 
 def test_zero_and_nan_losses_are_told():
@@ -187,7 +277,9 @@ def test_zero_and_nan_losses_are_told():
   found, _ = standings.standings([*rows, *suite_rows.adam_rows("one")])
   score = scores.score(found, "flt", "adam")
   assert score.loss_ratio.value == np.inf
-  assert "infinite" in suite_tables.overview(found).rows[0][4]
+  assert suite_tables.overview(found).rows[0][5] == "infinite"
+  assert table_cells.ratio(np.inf) == "infinite"
+  assert table_cells.number(np.inf) == "diverged"
 
 
 def test_profile_finds_the_fastest():
@@ -363,5 +455,5 @@ def test_tables_are_markdown_and_csv():
   lines = suite_tables.markdown(table).splitlines()
   assert lines[2].count("|") == lines[4].count("|") == len(table.header) + 1
   text = suite_tables.csv_text(table)
-  assert text.splitlines()[0].startswith("Optimizer,Speed-up")
+  assert text.splitlines()[0].startswith("Optimizer,Tasks,Speed-up")
   assert len(text.splitlines()) == 1 + len(table.rows)

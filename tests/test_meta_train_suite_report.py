@@ -9,7 +9,13 @@ import pytest
 import suite_rows
 
 from meta_train import rows
-from meta_train.reports import plot_style, suite_report
+from meta_train.evaluation import standings
+from meta_train.reports import (
+  plot_style,
+  report_parts,
+  suite_report,
+  suite_tables,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -85,7 +91,10 @@ def test_page_says_what_was_found(folder):
   assert "Missing or damaged" not in page.text
   assert "flt beats tuned adam on 100 % of 3 tasks" in page.text
   assert "flt-ema beats tuned adam on 0 % of 3 tasks" in page.text
-  assert "5 of 15 runs failed" in page.text
+  assert "tasks, and by held-out loss on 100 % of 3 (200 steps)" in page.text
+  assert (
+    "failed runs: 5 of 15 (5 ended badly, 0 blew up on the way)" in page.text
+  )
   assert "by horizon: x1: 1.45, x5: 1.45" in page.text
   for title in ("Against every tuned baseline", "What a step costs"):
     assert title in page.text
@@ -143,7 +152,7 @@ def test_no_baselines_are_put_beside_where_none_were_wanted(
 
   def beside(rows, wanted):
     asked.append(wanted)
-    return []
+    return [], []
 
   monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
   folder = _write(tmp_path, tasks=("one",))
@@ -161,7 +170,7 @@ def test_outdated_rows_are_told_and_not_in_the_way_of_shipped_ones(
 
   def beside(rows, wanted):
     asked.extend(rows)
-    return []
+    return [], []
 
   monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
   made = [
@@ -196,6 +205,90 @@ def test_gaps_of_sweeps_are_told(tmp_path):
   assert any("adam has no runs on 1 of 2 tasks: three" in x for x in problems)
   assert any("three can't be scored at all settings" in x for x in problems)
   assert not any("envelope" in x for x in problems)
+
+
+def test_what_an_evaluation_lacks_is_told_first(tmp_path):
+  folder = _write(tmp_path, tasks=("one",))
+  about = rows.read_json(folder / "evaluation.json")[0]
+  about["tasks"].append("later")
+  about["optimizers"] = {name: {} for name in ("flt", "flt-ema", "next")}
+  about["baselines"] = dict.fromkeys(("adam", "lion", "muon"), "")
+  about["sweeps"] = {"horizon": ["x1", "x5", "x25"], "width": ["x2"]}
+  about["sweep_tasks"] = ["one", "wide"]
+  rows.write_json(folder / "evaluation.json", about)
+  assert suite_report.read_folder(folder).problems[:6] == [
+    "later was to be evaluated and has no rows.",
+    "next was to be evaluated and has no rows.",
+    "sweep of horizon, x25, was to be evaluated and has no rows.",
+    "sweep of width, x2, was to be evaluated and has no rows.",
+    "wide in sweeps was to be evaluated and has no rows.",
+    "no rows are there of the baselines muon.",
+  ]
+  # Also where there are no rows at all yet.
+  (folder / "evaluation.jsonl").write_text("")
+  problems = suite_report.read_folder(folder).problems
+  assert "one was to be evaluated and has no rows." in problems
+
+
+@pytest.mark.parametrize(
+  ("changes", "says"),
+  [
+    ({"final": {}}, "no final training loss"),
+    ({"final": {"train": {}}}, "no final training loss"),
+    ({"final": None}, "no final losses"),
+    ({"final": {"train": {"loss": "low"}}}, "no final losses"),
+    ({"curve": [1.0, 0.5]}, "not as long as the run"),
+    ({"curve": ["x"] * 50}, "a curve that is none"),
+    ({"curve_every": 0}, "no number of steps"),
+    ({"seed": None}, "no seed"),
+  ],
+)
+def test_a_damaged_row_is_left_out_and_told(tmp_path, changes, says):
+  made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
+  made += suite_rows.adam_rows("one")
+  made[2] = {**made[2], **changes}
+  rows.write_rows(tmp_path / "evaluation.jsonl", made)
+  files = suite_report.read_folder(tmp_path)
+  (told,) = (x for x in files.problems if "row of flt left out" in x)
+  assert told.startswith("one: 1 row of flt") and says in told
+  assert files.found.runs["one"]["flt"].seeds == (0, 1, 3, 4)
+  assert suite_report.headlines(tmp_path)
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path):
+  made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
+  made += suite_rows.adam_rows("one")
+  rows.write_rows(tmp_path / "evaluation.jsonl", [*made, *made[:2], made[-2]])
+  files = suite_report.read_folder(tmp_path)
+  for name, count in (("flt", "2 rows"), ("adam", "1 row")):
+    assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
+    told = f"one: {count} of {name} left out: the same run is there again."
+    assert told in files.problems
+
+
+def test_a_long_box_of_problems_is_folded():
+  short = report_parts.problem_list(["a.", "b."])
+  long = report_parts.problem_list([f"{i}." for i in range(20)])
+  assert "<details" not in short[0] and "<li>b.</li>" in short[0]
+  assert "Missing or damaged: 20 things</summary>" in long[0]
+  assert "<li>19.</li>" in long[0] and "<details open" not in long[0]
+
+
+def test_sentences_that_differ_in_their_task_become_one():
+  said = ["a: it rains.", "there is: wind.", "b: it rains.", "a: it rains."]
+  expected = ["a, b: it rains.", "there is: wind."]
+  assert report_parts.grouped(said, ["a", "b"]) == expected
+
+
+def test_accuracy_is_a_column_where_a_task_has_it():
+  made = suite_rows.candidate_rows("one", "flt", 1.0)
+  table = suite_tables.by_task(standings.of_rows(made))
+  assert table.rows[0][table.header.index("Accuracy")] == "50.0 %"
+  for row in made:
+    del row["final"]["valid"]["accuracy"]
+  table = suite_tables.by_task(standings.of_rows(made))
+  assert "Accuracy" not in table.header
+  assert len(table.header) == len(table.rows[0])
 
 
 def _no_matplotlib(*args, **options):

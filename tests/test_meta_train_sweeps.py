@@ -1,5 +1,7 @@
 """Sweeps change what they say and nothing else; costs; definitions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,16 @@ import optax
 import pytest
 
 from meta_train.errors import UserError
-from meta_train.evaluation import overhead, run_rows, sweeps
+from meta_train.evaluation import (
+  evaluation_plan,
+  overhead,
+  run_rows,
+  sweeps,
+)
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
 from tasks import registry
+from tasks.fixed import FixedTask
 
 TASK = registry.task("mlp_teacher_24_24_elu", "validation")
 SGD = Candidate(
@@ -69,6 +77,34 @@ def test_batches_grow():
     assert size(changed) == factor * size(TASK)
 
 
+def test_a_changed_batch_leaves_seed_and_data_as_they_were():
+  task = registry.task("mlp_teacher_24_24_elu", seed=3, data_dir="somewhere")
+  changed = _settings("batch_size")["x2"].change(task)
+  assert changed.family.data_dir == "somewhere"
+  assert changed.family == dataclasses.replace(task.family, batch_size=128)
+  assert (changed._seed, changed.name) == (3, task.name)
+
+
+def test_an_optimizer_is_told_at_least_one_step():
+  plan = evaluation_plan.Plan(
+    tasks=[TASK],
+    candidates=[SGD],
+    baselines=[],
+    settings=sweeps.make_sweep("told_steps"),
+    num_steps=2,
+    num_seeds=1,
+    compute_baselines=False,
+    options={"num_final_batches": 1},
+  )
+  told = []
+  counting = dataclasses.replace(
+    SGD, make_tx=lambda hyper, steps: told.append(steps) or optax.sgd(0.1)
+  )
+  made, _ = evaluation_plan.make_jobs(plan._replace(candidates=[counting]))
+  made[0].run(jax.local_devices()[:1])
+  assert told and min(told) >= 1
+
+
 def test_loss_is_scaled_and_said_by_how_much():
   key = jax.random.key(0)
   params = TASK.init(key)
@@ -107,6 +143,15 @@ def test_definitions_change_with_the_task():
   assert len({definition(task) for task in made}) == len(made)
   again = registry.task(names[0], "validation")
   assert definition(again) == definition(TASK)
+
+
+def test_what_is_measured_belongs_to_the_definition():
+  with_noise = "e89e626dc9c729d8"  # As it was measured once.
+  task = registry.task("quadratic_24_noisy")
+  assert definition(task) != with_noise
+  family = dataclasses.replace(task.family)
+  object.__setattr__(family, "measured_split", lambda split: split)
+  assert definition(FixedTask(family, name=task.name)) == with_noise
 
 
 def test_cost_counts_parameters_and_bytes_of_state():

@@ -1,6 +1,7 @@
 """Flags that several programs have, each said once.
 
-Main names: `num_devices`, `compilation_cache_dir`, `data_dir`, `chosen_tasks`.
+Main names: `num_devices`, `compilation_cache_dir`, `data_dir`, `chosen_tasks`,
+`split_names`.
 """
 
 from typing import Any
@@ -48,3 +49,13 @@ def chosen_tasks() -> Any:
   return option(
     "", "only these tasks of the suite, separated by commas; empty: all"
   )
+
+
+def split_names(value: str) -> list[str]:
+  """Returns the names in a flag's value, each once.
+
+  Args:
+    value: names separated by commas, with blanks around them or not.
+  """
+  names = [name.strip() for name in value.split(",")]
+  return [name for name in dict.fromkeys(names) if name]

@@ -6,10 +6,11 @@ Each file says what task it was measured on, how, by which versions and on
 which machine. It is refused when the definition of the task, or of a
 baseline, is no longer the same; and rows whose initial losses are not those
 of the runs that they are compared with are refused too, which finds changed
-data. `python -m meta_train.make_baselines` makes the files.
+data. Another version of optax is told. `python -m meta_train.make_baselines`
+makes the files.
 
 Names: `ResultsFile`, `read`, `write`, `beside`, `mark`, `is_shipped`,
-`check_paired`, `NUM_STEPS`, `NUM_SEEDS`.
+`check_paired`, `of_other_versions`, `NUM_STEPS`, `NUM_SEEDS`.
 """
 
 import gzip
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from flt_lopt import _atomic_file
 from meta_train.evaluation import run_rows
@@ -30,7 +32,9 @@ from meta_train.evaluation.baselines import (
   list_baselines,
 )
 from meta_train.evaluation.candidates import baseline_candidate
+from meta_train.evaluation.curves import NUM_FINAL_BATCHES
 from meta_train.evaluation.definition import definition
+from meta_train.evaluation.measures import smoothing
 from meta_train.rows import Row, finite
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
@@ -57,7 +61,11 @@ class ResultsFile(NamedTuple):
 
 
 def protocol(
-  task: Any, *, num_steps: int = NUM_STEPS, num_seeds: int = NUM_SEEDS
+  task: Any,
+  *,
+  num_steps: int = NUM_STEPS,
+  num_seeds: int = NUM_SEEDS,
+  num_final_batches: int = NUM_FINAL_BATCHES,
 ) -> dict[str, Any]:
   """Returns what a file's rows must have been measured by to be of use.
 
@@ -65,14 +73,23 @@ def protocol(
     task: the task.
     num_steps: inner steps of a run.
     num_seeds: runs to compare on.
+    num_final_batches: batches of the final measurement.
   """
   return _protocol(
-    task.name, definition(task), num_steps, list(range(num_seeds))
+    task.name,
+    definition(task),
+    num_steps,
+    list(range(num_seeds)),
+    num_final_batches,
   )
 
 
 def _protocol(
-  name: str, defined: Any, num_steps: int, seeds: list[int]
+  name: str,
+  defined: Any,
+  num_steps: int,
+  seeds: list[int],
+  num_final_batches: int = NUM_FINAL_BATCHES,
 ) -> dict[str, Any]:
   return {
     "kind": _KIND,
@@ -83,6 +100,8 @@ def _protocol(
     "seeds": seeds,
     "tuning_seed": TUNING_SEED,
     "reference_steps": BEYOND * num_steps,
+    "num_final_batches": num_final_batches,
+    "smoothing": smoothing.FRACTION,
   }
 
 
@@ -172,27 +191,86 @@ def read(
   wanted = protocol(task, num_steps=num_steps, num_seeds=num_seeds)
   differing = _differing(results.header, wanted)
   if differing:
-    return {}, [
-      f"{task.name}: the shipped baselines are of another "
-      f"{' and '.join(differing)} and were refused; compute them with "
-      f"--compute_baselines, or make them anew with {REMAKE}"
-    ]
-  found, problems = {}, []
+    return {}, [_of_another(task.name, differing)]
+  found, problems = _unchanged(results, baselines, range(num_seeds))
+  missing = [
+    each.name
+    for each in baselines
+    if each.name not in results.header.get("baselines", {})
+  ]
+  if missing:
+    problems.append(
+      f"{task.name}: there are no shipped results of {', '.join(missing)}; "
+      f"compute them with --compute_baselines, or once for all with {REMAKE}"
+    )
+  return found, problems
+
+
+def _of_another(task: str, differing: Sequence[str]) -> str:
+  return (
+    f"{task}: the shipped baselines are of another {' and '.join(differing)} "
+    "and were refused; compute them with --compute_baselines, or make them "
+    f"anew with {REMAKE}"
+  )
+
+
+def _unchanged(
+  results: ResultsFile, baselines: Iterable[Baseline], seeds: Iterable[int]
+) -> tuple[dict[str, list[Row]], list[str]]:
+  """Returns the rows of baselines that are as they were measured.
+
+  Args:
+    results: a task's file.
+    baselines: those that are wanted.
+    seeds: numbers of the runs to compare on.
+
+  Returns:
+    Baseline name -> rows, and a sentence on those that are another.
+  """
   measured = results.header.get("baselines", {})
+  numbers = {None, TUNING_SEED, *seeds}
+  found: dict[str, list[Row]] = {}
+  changed = []
   for baseline in baselines:
-    if not _is_measured(measured, baseline):
-      problems.append(
-        f"{task.name}: the shipped results of {baseline.name} are missing or "
-        f"of another grid and were refused; make them anew with {REMAKE}"
-      )
+    if baseline.name not in measured:
+      continue
+    if measured[baseline.name] != fingerprint(baseline):
+      changed.append(baseline.name)
       continue
     found[baseline.name] = [
       row
       for row in results.rows
-      if row["optimizer"] == baseline.name
-      and row["seed"] in (None, TUNING_SEED, *range(num_seeds))
+      if row["optimizer"] == baseline.name and row["seed"] in numbers
     ]
-  return found, problems
+  problems = [
+    f"{results.header['task']}: the shipped results of {', '.join(changed)} "
+    "are of another definition or another grid and were refused; make them "
+    f"anew with {REMAKE}"
+  ]
+  return found, problems if changed else []
+
+
+def of_other_versions(
+  header: Mapping[str, Any], names: Iterable[str]
+) -> list[str]:
+  """Returns a sentence for baselines that another optax computed.
+
+  Args:
+    header: of a task's file.
+    names: of the baselines that are used.
+  """
+  versions: dict[str, list[str]] = {}
+  for name in names:
+    provenance = header.get("provenance", {}).get(name, {})
+    version = provenance.get("versions", {}).get("optax")
+    if version not in (None, optax.__version__):
+      versions.setdefault(version, []).append(name)
+  return [
+    f"{header['task']}: the shipped results of {', '.join(each)} are of optax "
+    f"{version}, and {optax.__version__} is installed; where its optimizers "
+    f"differ, make them anew with {REMAKE}"
+    for version, each in versions.items()
+  ]
 
 
 def has_more_seeds(
@@ -209,21 +287,17 @@ def has_more_seeds(
   return results is not None and len(results.header["seeds"]) > num_seeds
 
 
-def _is_measured(measured: Mapping[str, Any], baseline: Baseline) -> bool:
-  return measured.get(baseline.name) == fingerprint(baseline)
-
-
 def beside(
   rows: Sequence[Row],
   wanted: Iterable[str] | None = None,
   folder: str | os.PathLike | None = None,
   *,
   registered: Iterable[Baseline] | None = None,
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
   """Returns the shipped rows that belong beside rows of candidates.
 
   Args:
-    rows: rows of a plain evaluation; tasks that have baselines get no more.
+    rows: rows of a plain evaluation; a baseline gets no more where it has some.
     wanted: names of the baselines to put there; `None`: all.
     folder: of the files; `None`: `FOLDER`.
     registered: the baselines as they are today; `None`: those of
@@ -231,7 +305,8 @@ def beside(
 
   Returns:
     Rows of the tasks with the same definition, steps and initial losses, by
-    today's protocol and of today's baselines.
+    today's protocol and of today's baselines; and a sentence for each file,
+    and each baseline in it, that is refused.
   """
   folder = pathlib.Path(FOLDER if folder is None else folder)
   if registered is None:
@@ -239,42 +314,46 @@ def beside(
   names = {each.name for each in registered} if wanted is None else set(wanted)
   today = [each for each in registered if each.name in names]
   found: list[Row] = []
-  has_baselines = {row["task"] for row in rows if row["role"] == "baseline"}
+  problems: list[str] = []
   for name in dict.fromkeys(row["task"] for row in rows):
-    if name in has_baselines or not today:
-      continue
     mine = [row for row in rows if row["task"] == name]
+    there = {row["optimizer"] for row in mine if row["role"] == "baseline"}
+    lacking = [each for each in today if each.name not in there]
     results = load(folder / f"{name}.jsonl.gz")
-    if results is None or not _fits(results.header, mine):
+    ours = [row for row in mine if row["role"] not in _OF_BASELINES]
+    if results is None or not lacking or not ours:
       continue
-    seeds = {row["seed"] for row in mine} | {None, TUNING_SEED}
-    measured = results.header.get("baselines", {})
-    shipped = {
-      each.name: [
-        row
-        for row in results.rows
-        if row["optimizer"] == each.name and row["seed"] in seeds
-      ]
-      for each in today
-      if _is_measured(measured, each)
-    }
-    for optimizer, group in check_paired(mine, shipped)[0].items():
+    differing = _misfits(results.header, ours)
+    if differing:
+      problems.append(_of_another(name, differing))
+      continue
+    kept, refused = _unchanged(results, lacking, {row["seed"] for row in ours})
+    kept, unpaired = check_paired(ours, kept)
+    problems += [*refused, *unpaired, *of_other_versions(results.header, kept)]
+    for optimizer, group in kept.items():
       found += mark(group, optimizer, name)
-  return found
+  return found, problems
 
 
-def _fits(header: Mapping[str, Any], rows: Sequence[Row]) -> bool:
-  """Whether a file was measured by the protocol of rows of candidates."""
+#: Roles of the rows of baselines.
+_OF_BASELINES = ("baseline", "tuning", "envelope")
+
+
+def _misfits(header: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+  """Returns what differs between a file and rows of candidates."""
   wanted = _protocol(
     rows[0]["task"],
     rows[0].get("definition"),
     rows[0]["num_steps"],
     sorted({row["seed"] for row in rows}),
   )
-  fields = ("format", "definition", "num_steps")
-  return not _differing(header, wanted) and all(
-    row.get(field) == wanted[field] for row in rows for field in fields
-  )
+  differing = _differing(header, wanted)
+  return differing + [
+    field
+    for field in ("format", "definition", "num_steps")
+    if field not in differing
+    and any(row.get(field) != wanted[field] for row in rows)
+  ]
 
 
 def mark(group: Sequence[Row], optimizer: str, task: str) -> list[Row]:
@@ -310,7 +389,11 @@ def check_paired(
   Returns:
     What is not refused, and a sentence for each baseline that is.
   """
-  starts = {row["seed"]: row["first_loss"] for row in rows}
+  starts = {
+    row["seed"]: row["first_loss"]
+    for row in rows
+    if row.get("first_loss") is not None
+  }
   kept, problems = {}, []
   for name, group in shipped.items():
     pairs = [

@@ -5,10 +5,11 @@ with one or several variants (the learning rates of a grid, or the learned
 optimizer before and after meta-training) that run side by side.
 
 Names: `Candidate`, `Variant`, `baseline_candidate`, `learned_candidate`,
-`weights_candidate`, `user_candidate`.
+`untrained_candidate`, `weights_candidate`, `user_candidate`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -25,10 +26,11 @@ import optax
 from jaxtyping import PyTree
 
 import flt_lopt
+from flt_lopt.config import FEATURE_SET
 from meta_train.errors import UserError, closest
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.curves import EvalParams
-from meta_train.evaluation.definition import digest
+from meta_train.evaluation.definition import digest, without_addresses
 
 
 class Variant(NamedTuple):
@@ -126,7 +128,7 @@ def learned_candidate(
   """
   variants, thetas = [Variant(name, "learned")], [theta]
   if untrained is not None:
-    variants.append(Variant(f"{name}, untrained", "untrained"))
+    variants.append(_untrained_variant(name))
     thetas.append(untrained)
   return Candidate(
     name=name,
@@ -136,6 +138,8 @@ def learned_candidate(
     ),
     hyper=jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas),
     fingerprint=digest(
+      flt_lopt.__version__,
+      FEATURE_SET,
       repr(getattr(optimizer, "config", optimizer.__class__)),
       [_tree_digest(theta) for theta in thetas],
     ),
@@ -143,15 +147,31 @@ def learned_candidate(
   )
 
 
-def weights_candidate(
-  weights: str, taken: Iterable[str] = (), *, untrained: bool = False
-) -> Candidate:
+def _untrained_variant(name: str) -> Variant:
+  return Variant(f"{name}, untrained", "untrained")
+
+
+def untrained_candidate(candidate: Candidate) -> Candidate:
+  """Makes a learned optimizer at its initialisation a candidate of its own.
+
+  Args:
+    candidate: the learned one; see `weights_candidate`.
+  """
+  assert candidate.source is not None
+  optimizer, _ = candidate.source
+  variant = _untrained_variant(candidate.name)
+  learned = learned_candidate(
+    optimizer, optimizer.init(jax.random.key(0)), name=variant.optimizer
+  )
+  return dataclasses.replace(learned, variants=(variant,), source=None)
+
+
+def weights_candidate(weights: str, taken: Iterable[str] = ()) -> Candidate:
   """Makes weights, by shipped name or path, a candidate.
 
   Args:
     weights: as for `flt_lopt.load`.
     taken: names that other candidates have.
-    untrained: whether the same optimizer at initialisation is evaluated too.
 
   Returns:
     A candidate called by the shipped name, the file's name, or, for the
@@ -167,12 +187,7 @@ def weights_candidate(
   path = pathlib.Path(os.path.abspath(weights))
   name = path.parent.name if path.stem == "theta" else path.stem
   optimizer = flt_lopt.LearnedOptimizer(config)
-  return learned_candidate(
-    optimizer,
-    theta,
-    untrained=optimizer.init(jax.random.key(0)) if untrained else None,
-    name=_free(name, taken),
-  )
+  return learned_candidate(optimizer, theta, name=_free(name, taken))
 
 
 def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
@@ -240,6 +255,11 @@ def _find_factory(name: str) -> Callable[..., Any]:
       f"--optimizer={name} needs a module {error.name!r}, which is neither "
       f"installed nor in {os.getcwd()}"
     ) from error
+  except Exception as error:
+    raise UserError(
+      f"--optimizer={name}: {module_name} can't be imported, "
+      f"{type(error).__name__}: {error}"
+    ) from error
   if not callable(getattr(module, attribute, None)):
     public = [each for each in vars(module) if not each.startswith("_")]
     raise UserError(
@@ -250,7 +270,13 @@ def _find_factory(name: str) -> Callable[..., Any]:
 
 
 def _takes_num_steps(name: str, factory: Callable[..., Any]) -> bool:
-  parameters = inspect.signature(factory).parameters.values()
+  try:
+    parameters = inspect.signature(factory).parameters.values()
+  except ValueError as error:
+    raise UserError(
+      f"--optimizer={name} does not tell its arguments; write a function of "
+      "num_steps around it"
+    ) from error
   kinds = {each.kind for each in parameters}
   if "num_steps" in {each.name for each in parameters} or (
     inspect.Parameter.VAR_KEYWORD in kinds
@@ -271,8 +297,16 @@ def _takes_num_steps(name: str, factory: Callable[..., Any]) -> bool:
 
 
 def _source(factory: Callable[..., Any]) -> str:
-  """Returns the text of the factory's module, so that changes count."""
+  """Returns the text of the factory's module, so that changes count.
+
+  What a partial function fixes counts as well.
+  """
+  if isinstance(factory, functools.partial):
+    fixed = repr([factory.args, sorted(factory.keywords.items())])
+    return without_addresses(f"{_source(factory.func)}{fixed}")
+  # An object that can be called is what its class makes of it.
+  kind = factory if hasattr(factory, "__name__") else type(factory)
   try:
-    return inspect.getsource(inspect.getmodule(factory) or factory)
+    return inspect.getsource(inspect.getmodule(kind) or kind)
   except (OSError, TypeError):
-    return repr(factory)
+    return without_addresses(repr(factory))

@@ -11,7 +11,7 @@ on its curve is infinite, and so are its final losses.
 On several devices they share the seeds, or the variants where that is more
 even; what does not divide is padded with runs that nobody looks at.
 
-Names: `Curves`, `training_curves`.
+Names: `Curves`, `training_curves`, `NUM_FINAL_BATCHES`.
 """
 
 import functools
@@ -27,6 +27,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from tasks.hosted import hosted_task
+
+#: Batches of the final measurement.
+NUM_FINAL_BATCHES = 32
 
 
 class Curves(NamedTuple):
@@ -85,6 +88,7 @@ def _measure(task, split, eval_params, hyper, state, key):
     params = eval_params(state.opt_state, params)
   # Tasks of other packages may not draw batches; then the loss does.
   sample_batch = getattr(task, "sample_batch", lambda key, split: None)
+  split = getattr(task, "measured_split", lambda split: split)(split)
   batch_key, loss_key = jax.random.split(key)
   loss, _, aux = task.loss_with_state_and_aux(
     params, state.model_state, loss_key, sample_batch(batch_key, split)
@@ -215,7 +219,7 @@ def training_curves(
   *,
   num_steps: int,
   splits: tuple[str, ...] = ("train", "valid"),
-  num_final_batches: int = 32,
+  num_final_batches: int = NUM_FINAL_BATCHES,
   variants_at_once: int | None = None,
   extra_steps: int = 0,
   eval_params: EvalParams | None = None,

@@ -1,11 +1,12 @@
 """What a task is, as a short text that changes when the task does.
 
 It is made of the name, the static choices of the model and the data that are
-not the defaults, and the shapes of parameters, model state and batches. (So a
+not the defaults, the shapes of parameters, model state and batches, and what
+the training loss is measured on, where that is not training batches. (So a
 family may get a new option without voiding what was measured before.) Rows
 that were measured under another definition are not compared with new ones.
 
-Main names: `digest`, `definition`.
+Main names: `digest`, `definition`, `without_addresses`.
 """
 
 import dataclasses
@@ -29,6 +30,11 @@ def digest(*parts: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def without_addresses(text: str) -> str:
+  """Returns a text without the places in memory that `repr` names."""
+  return _ADDRESS.sub("", text)
+
+
 def definition(task: Any) -> str:
   """Returns the digest of a task's definition.
 
@@ -40,7 +46,13 @@ def definition(task: Any) -> str:
     sorted(map(str, getattr(task, "data_ids", ()))),
     _choices(task),
     _shapes(task),
+    *_measured(task),
   )
+
+
+def _measured(task: Any) -> list[str]:
+  split = getattr(task, "measured_split", lambda split: split)("train")
+  return [] if split == "train" else [f"measured on {split}"]
 
 
 def _choices(task: Any) -> list[str]:
@@ -51,7 +63,7 @@ def _choices(task: Any) -> list[str]:
   for field in dataclasses.fields(family):
     value = getattr(family, field.name)
     if value != field.default:
-      choices.append(_ADDRESS.sub("", f"{field.name}={value!r}"))
+      choices.append(without_addresses(f"{field.name}={value!r}"))
   return choices
 
 

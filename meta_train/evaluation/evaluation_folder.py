@@ -67,47 +67,73 @@ class EvaluationFolder(NamedTuple):
     ]
     write_rows(self.rows, [*kept, *shipped])
 
-  def describe(self, plan: Any, config: Any, problems: Sequence[str]) -> None:
-    """Writes what was evaluated, how and where, beside what was before.
+  def announce(self, plan: Any, config: Any) -> list[str]:
+    """Writes what is to be evaluated, how and where, beside what was before.
+
+    So that a folder tells what it lacks, if the evaluation is stopped.
 
     Args:
       plan: see `meta_train.evaluation.evaluation_plan.Plan`.
       config: the flags.
-      problems: a sentence for each thing that is missing.
+
+    Returns:
+      Names of optimizers that were others when they were evaluated before.
     """
-    about, _ = read_json(self.path / ABOUT)
-    former = about or {}
-    tasks = [task.name for task in plan.tasks]
-    baselines = {each.name: each.description for each in plan.baselines}
+    former = read_json(self.path / ABOUT)[0] or {}
+    optimizers = former.get("optimizers", {})
+    now = {
+      candidate.name: {"fingerprint": candidate.fingerprint}
+      for candidate in plan.candidates
+    }
+    there = {row["optimizer"] for row in read_rows(self.rows).rows}
     # Sweeps are of other tasks, and want other baselines, than the rest.
     kind = "sweep_" if plan.settings else ""
-    for candidate in plan.candidates:
-      _write_kernels(self.path, candidate)
-    started = environment.describe(seed=0, command=sys.argv)
-    write_json(
-      self.path / ABOUT,
+    tasks = [task.name for task in plan.tasks]
+    baselines = {each.name: each.description for each in plan.baselines}
+    self._write(
       {
         **former,
         **self.owner,
         f"{kind}tasks": _union(former.get(f"{kind}tasks", ()), tasks),
-        "optimizers": {
-          **former.get("optimizers", {}),
-          **{
-            candidate.name: {"fingerprint": candidate.fingerprint}
-            for candidate in plan.candidates
-          },
-        },
+        "optimizers": {**optimizers, **now},
         f"{kind}baselines": {
           **former.get(f"{kind}baselines", {}),
           **baselines,
         },
+        "sweeps": _sweeps(former.get("sweeps", {}), plan.settings),
         "settings": dataclasses.asdict(config),
-        "problems": _union(
-          _still_there(former.get("problems", ()), plan), problems
-        ),
-        "environment": started,
-      },
+        "environment": environment.describe(seed=0, command=sys.argv),
+      }
     )
+    return [
+      name
+      for name, each in now.items()
+      if name in there and optimizers.get(name, each) != each
+    ]
+
+  def finish(self, plan: Any, problems: Sequence[str]) -> None:
+    """Writes the learned weights over timesteps, and what is missing.
+
+    Args:
+      plan: see `meta_train.evaluation.evaluation_plan.Plan`.
+      problems: a sentence for each thing that is missing.
+    """
+    for candidate in plan.candidates:
+      _write_kernels(self.path, candidate)
+    about = read_json(self.path / ABOUT)[0] or {}
+    kept = _still_there(about.get("problems", ()), plan)
+    self._write({**about, "problems": _union(kept, problems)})
+
+  def _write(self, about: dict[str, Any]) -> None:
+    write_json(self.path / ABOUT, about)
+
+
+def _sweeps(former: dict[str, list[str]], settings: Sequence[Any]) -> Any:
+  """Returns the values of each sweep, with those of former evaluations."""
+  values = dict(former)
+  for each in settings:
+    values[each.sweep] = _union(values.get(each.sweep, ()), [each.value])
+  return values
 
 
 def _union(*parts: Iterable[str]) -> list[str]:
@@ -118,7 +144,7 @@ def _union(*parts: Iterable[str]) -> list[str]:
 def _still_there(problems: Iterable[str], plan: Any) -> list[str]:
   """Returns the sentences of former evaluations that this one did not try."""
   begins = [
-    f"{task.name} has no {setting.sweep} to set to "
+    setting.refusal(task.name)
     for task in plan.tasks
     for setting in plan.settings
   ]
@@ -149,6 +175,12 @@ def open_folder(
     "num_seeds": num_seeds,
   }
   about, _ = read_json(path / ABOUT)
+  packed = path / f"{evaluate.FILE_NAME}.gz"
+  if packed.exists():
+    raise UserError(
+      f"--folder={path} holds published rows ({packed.name}), which nothing is "
+      "added to; name another folder"
+    )
   if about is None and (path / evaluate.FILE_NAME).exists():
     raise UserError(
       f"--folder={path} holds an {evaluate.FILE_NAME} that is not of this "

@@ -172,6 +172,11 @@ def shipped_baselines(
       problems += refused
     for name, group in shipped.items():
       found += baseline_results.mark(group, name, task.name)
+    results = baseline_results.load(
+      baseline_results.path_of(task, baseline_results.FOLDER)
+    )
+    if results is not None:
+      problems += baseline_results.of_other_versions(results.header, shipped)
     if REFERENCE in shipped and baseline_results.has_more_seeds(
       task, plan.num_seeds, baseline_results.FOLDER
     ):
@@ -192,9 +197,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
     for setting in plan.settings:
       changed = setting.change(task)
       if changed is None:
-        problems.append(
-          f"{task.name} has no {setting.sweep} to set to {setting.value}."
-        )
+        problems.append(setting.refusal(task.name))
         continue
       shared: dict[str, Any] = {
         "num_steps": plan.num_steps * setting.steps,
@@ -203,7 +206,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
         "loss_scale": setting.loss_scale,
         **plan.options,
       }
-      told = round(shared["num_steps"] * setting.told)
+      told = max(1, round(shared["num_steps"] * setting.told))
       made += [
         _candidate_job(changed, candidate, told_steps=told, **shared)
         for candidate in plan.candidates

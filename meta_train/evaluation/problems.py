@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from meta_train.command.shared_options import split_names
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice, closest
 
@@ -63,7 +64,7 @@ def load_problems(config: MetaTrainConfig) -> Problems:
 
 def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
   """Returns the families of these names, in the suite's order."""
-  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  wanted = split_names(names)
   known = [family.name for family in families]
   for name in wanted:
     if name not in known:
@@ -116,7 +117,7 @@ def choose_tasks(
   check_choice("task_suite", task_suite, tasks.list_suites())
   suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
   found = {task.name: task for task in suite.held_out or suite.validation}
-  wanted = [name for name in names.split(",") if name] or list(found)
+  wanted = split_names(names) or list(found)
   for name in wanted:
     if name not in found:
       raise UserError(

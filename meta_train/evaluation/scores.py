@@ -6,13 +6,14 @@ here. Seeds
 that only one of two optimizers has are left out, and so are tasks for which a
 measure does not exist; how many is part of the result.
 
-Names: `Score`, `score`, `TaskScore`, `task_score`, `profile_of`,
-`mean_losses`, `PairScore`, `pair_score`.
+Names: `Score`, `score`, `TaskScore`, `task_score`, `Failures`, `failures`,
+`profile_of`, `mean_losses`.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -33,6 +34,27 @@ from meta_train.evaluation.summary import Runs
 #: p-value below which a win or a loss on a task counts as sure. Five seeds
 #: that all agree have 1/32.
 SURE = 0.05
+#: Share of a run after which its loss may no more blow up.
+SETTLED = 0.05
+
+
+class Failures(NamedTuple):
+  """How many runs failed, and how.
+
+  Attributes:
+    ended_badly: diverged, or ended above the loss that they began with.
+    blew_up: others whose curve was, after `SETTLED` of the run, above twice the
+      loss that they began with, or for a loss b that is not positive above
+      b + |b|.
+  """
+
+  ended_badly: int
+  blew_up: int
+
+  @property
+  def total(self) -> int:
+    """Runs that failed."""
+    return self.ended_badly + self.blew_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +71,7 @@ class TaskScore:
     outcome: win, loss or tie, and p-values.
     ratio_of_means: the other's mean final loss over ours; NaN where there is
       no ratio.
-    failures: runs that diverged or ended above where they had begun.
+    failures: runs that failed.
   """
 
   task: str
@@ -59,7 +81,7 @@ class TaskScore:
   speed_up: speedup.SpeedUp | None
   outcome: paired.Outcome
   ratio_of_means: float
-  failures: int
+  failures: Failures
 
 
 def _common(found: Standings, task: str, name: str, other: str):
@@ -104,7 +126,7 @@ def task_score(
     ratio_of_means=float(
       ratios.loss_ratio(losses.mean()[None], others.mean()[None])[0]
     ),
-    failures=num_failures(found, task, name),
+    failures=failures(found, task, name),
   )
 
 
@@ -129,11 +151,20 @@ def _speed_ratio(ours: Runs, theirs: Runs, i, j) -> Float[np.ndarray, "runs"]:
   return speedup.speed_ratio(curves, others)
 
 
-def num_failures(found: Standings, task: str, name: str) -> int:
-  """Counts runs that diverged or ended above the loss they began with."""
-  losses = found.runs[task][name].losses
-  began = found.first[task][name]
-  return int((~np.isfinite(losses) | (losses > began)).sum())
+def failures(found: Standings, task: str, name: str) -> Failures:
+  """Counts the runs of an optimizer on a task that failed.
+
+  Args:
+    found: all results.
+    task: name of the task.
+    name: the optimizer.
+  """
+  runs, began = found.runs[task][name], found.first[task][name]
+  ended_badly = ~np.isfinite(runs.losses) | (runs.losses > began)
+  settled = int(np.ceil(SETTLED * runs.curves.shape[-1]))
+  highest = runs.curves[:, settled:].max(axis=-1, initial=-np.inf)
+  blew_up = ~ended_badly & (highest > began + np.abs(began))
+  return Failures(int(ended_badly.sum()), int(blew_up.sum()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +182,8 @@ class Score:
     loss_ratio: IQM of final-loss ratios.
     num_without_ratio: tasks without a final-loss ratio.
     won: share of tasks won, ties as halves, with its interval over seeds.
+    won_held_out: the same by held-out loss, where there are some.
+    num_held_out: tasks that both have held-out losses on.
     sure_wins: tasks won with a p-value below `SURE`.
     sure_losses: tasks lost likewise.
     failures: runs that failed.
@@ -169,9 +202,11 @@ class Score:
   loss_ratio: aggregate.Estimate | None
   num_without_ratio: int
   won: aggregate.Estimate
+  won_held_out: aggregate.Estimate | None
+  num_held_out: int
   sure_wins: int
   sure_losses: int
-  failures: int
+  failures: Failures
   num_runs: int
   worst_task: str
   worst_ratio: float
@@ -203,6 +238,8 @@ def score(found: Standings, name: str, other: str) -> Score | None:
   ]
   known = [each for each in tasks if not np.isnan(each.ratio_of_means)]
   worst = min(known, key=lambda each: each.ratio_of_means, default=None)
+  held_out = [_held_out(found, each.task, name, other) for each in tasks]
+  held_out = [pair for pair in held_out if pair[0].size]
   return Score(
     name=name,
     other=other,
@@ -215,10 +252,14 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     speed_ratio=_iqm([each.speed_ratio for each in tasks]),
     loss_ratio=_iqm(with_ratio),
     num_without_ratio=len(tasks) - len(with_ratio),
-    won=_share_won(found, [each.task for each in tasks], name, other),
+    won=_share_won([_final(found, each.task, name, other) for each in tasks]),
+    won_held_out=_share_won(held_out) if held_out else None,
+    num_held_out=len(held_out),
     sure_wins=sum(each.outcome.p_better < SURE for each in tasks),
     sure_losses=sum(each.outcome.p_worse < SURE for each in tasks),
-    failures=sum(each.failures for each in tasks),
+    failures=Failures(
+      *(sum(each) for each in zip(*(each.failures for each in tasks)))
+    ),
     num_runs=sum(len(found.runs[each.task][name].seeds) for each in tasks),
     worst_task=worst.task if worst else "",
     worst_ratio=worst.ratio_of_means if worst else float("nan"),
@@ -246,22 +287,38 @@ def _iqm(scores: Sequence[np.ndarray]) -> aggregate.Estimate | None:
   return aggregate.bootstrap(scores) if scores else None
 
 
-def _share_won(
-  found: Standings, tasks: Sequence[str], name: str, other: str
-) -> aggregate.Estimate:
+#: Losses of two optimizers on a task, seed by seed.
+Pair = tuple[Float[np.ndarray, "runs"], Float[np.ndarray, "runs"]]
+
+
+def _final(found: Standings, task: str, name: str, other: str) -> Pair:
+  """Returns final training losses of the common seeds."""
+  ours, theirs, (i, j) = _common(found, task, name, other)
+  return ours.losses[i], theirs.losses[j]
+
+
+def _held_out(found: Standings, task: str, name: str, other: str) -> Pair:
+  """Returns final held-out losses of the common seeds."""
+  ours, theirs = (found.held_out[task].get(each, {}) for each in (name, other))
+  common = sorted(set(ours) & set(theirs))
+  return (
+    np.asarray([ours[seed] for seed in common]),
+    np.asarray([theirs[seed] for seed in common]),
+  )
+
+
+def _share_won(pairs: Sequence[Pair]) -> aggregate.Estimate:
   """Returns the share of tasks won, with an interval over seeds.
 
   Runs of both optimizers are drawn together, task by task.
   """
   num_resamples, rng = 1000, np.random.default_rng(0)
   value, drawn = 0.0, np.zeros(num_resamples)
-  for task in tasks:
-    ours, theirs, (i, j) = _common(found, task, name, other)
-    losses, others = ours.losses[i], theirs.losses[j]
+  for losses, others in pairs:
     value += float(paired.is_better(losses, others))
-    picks = rng.integers(len(i), size=(num_resamples, len(i)))
+    picks = rng.integers(losses.size, size=(num_resamples, losses.size))
     drawn += paired.is_better(losses[picks], others[picks])
-  return aggregate.interval(value / len(tasks), drawn / len(tasks))
+  return aggregate.interval(value / len(pairs), drawn / len(pairs))
 
 
 def mean_losses(
@@ -275,11 +332,7 @@ def mean_losses(
   Returns:
     The tasks, and the losses of `found.optimizers` on them.
   """
-  tasks = [
-    task
-    for task in found.tasks
-    if set(found.optimizers) <= set(found.runs[task])
-  ]
+  tasks = found.common_tasks
   losses = [
     [found.runs[task][name].losses.mean() for name in found.optimizers]
     for task in tasks

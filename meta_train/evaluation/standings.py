@@ -56,8 +56,11 @@ class Standings:
     runs: task -> optimizer -> its runs; of a baseline at its best rate.
     last: task -> optimizer -> last losses (see `measures.smoothing`); infinite
       where a run diverged, if only in the final measurement.
-    first: task -> optimizer -> losses before the first step; `inf` where they
-      are not known.
+    first: task -> optimizer -> losses that the runs began with: before the
+      first step, or the mean of the curve's first block where that is larger;
+      `inf` where they are not known.
+    held_out: task -> optimizer -> seed -> final held-out loss; of a baseline at
+      the rate of its grid that is best by held-out loss.
     envelopes: task -> envelope, where there is one.
     at_edge: pairs (task, baseline) whose best rate is at the grid's edge.
     state_bytes: task -> optimizer -> bytes of its state.
@@ -71,6 +74,7 @@ class Standings:
   runs: Mapping[str, Mapping[str, Runs]]
   last: Mapping[str, Mapping[str, Float[np.ndarray, "seeds"]]]
   first: Mapping[str, Mapping[str, Float[np.ndarray, "seeds"]]]
+  held_out: Mapping[str, Mapping[str, Mapping[int, float]]]
   envelopes: Mapping[str, Envelope]
   at_edge: frozenset[tuple[str, str]]
   state_bytes: Mapping[str, Mapping[str, int]]
@@ -80,6 +84,15 @@ class Standings:
   def optimizers(self) -> tuple[str, ...]:
     """Candidates first, then baselines."""
     return (*self.candidates, *self.baselines)
+
+  @property
+  def common_tasks(self) -> list[str]:
+    """Tasks that all optimizers have runs on."""
+    return [
+      task
+      for task in self.tasks
+      if set(self.optimizers) <= set(self.runs[task])
+    ]
 
   def with_optimizer(self, name: str, source: "Standings") -> "Standings":
     """Returns these results with a baseline's runs from elsewhere."""
@@ -98,6 +111,7 @@ class Standings:
       runs=merged(self.runs, source.runs),
       last=merged(self.last, source.last),
       first=merged(self.first, source.first),
+      held_out=merged(self.held_out, source.held_out),
     )
 
   def only(self, tasks: Iterable[str]) -> "Standings":
@@ -123,7 +137,7 @@ def standings(
   """
   kept, problems = of_newest_definition(rows)
   result = of_rows(kept)
-  return result, [*problems, *gaps(result, num_seeds)]
+  return result, [*problems, *gaps(result, num_seeds), *_few_common(result)]
 
 
 def of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
@@ -201,6 +215,14 @@ def of_rows(rows: Iterable[Row]) -> Standings:
       task: {name: _first(rows) for name, rows in optimizers.items()}
       for task, optimizers in picked.items()
     },
+    held_out={
+      task: {
+        name: losses
+        for name in picked[task]
+        if (losses := _held_out(optimizers[name]))
+      }
+      for task, optimizers in by_task.items()
+    },
     envelopes={
       task: envelope
       for task, groups in by_task.items()
@@ -234,14 +256,35 @@ def _best_rows(group: Sequence[Row]) -> list[Row]:
   baseline = _runs_of(group, "baseline")
   if not baseline:
     return [row for row in group if row["role"] in CANDIDATE_ROLES]
-  losses: dict[float, list[float]] = {}
-  for row in [row for row in baseline if row["curve"]] or baseline:
-    final = row["final"]["train"]["loss"]
-    losses.setdefault(row["learning_rate"], []).append(
-      np.inf if final is None else final
-    )
-  best = best_rate({rate: np.asarray(each) for rate, each in losses.items()})
+  with_curves = [row for row in baseline if row["curve"]]
+  best = _best_rate(with_curves or baseline, "train")
   return [row for row in baseline if row["learning_rate"] == best]
+
+
+def _best_rate(rows: Sequence[Row], split: str) -> float:
+  losses: dict[float, list[float]] = {}
+  for row in rows:
+    losses.setdefault(row["learning_rate"], []).append(_final(row, split))
+  return best_rate({rate: np.asarray(each) for rate, each in losses.items()})
+
+
+def _final(row: Row, split: str) -> float:
+  loss = row["final"][split]["loss"]
+  return np.inf if loss is None else loss
+
+
+def _held_out(group: Sequence[Row]) -> dict[int, float]:
+  """Returns held-out losses of a candidate, or of a baseline's best rate."""
+  rows = [row for row in group if "loss" in row["final"].get("valid", {})]
+  baseline = _runs_of(rows, "baseline")
+  if baseline:
+    best = _best_rate(baseline, "valid")
+    rows = [row for row in baseline if row["learning_rate"] == best]
+  return {
+    row["seed"]: _final(row, "valid")
+    for row in rows
+    if row["role"] in (*CANDIDATE_ROLES, "baseline")
+  }
 
 
 def _is_at_edge(group: Sequence[Row], picked: Sequence[Row]) -> bool:
@@ -265,7 +308,14 @@ def _last(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
 
 
 def _first(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
-  return _numbers(row.get("first_loss") for row in _by_seed(rows))
+  # One batch may be an easy one.
+  return np.maximum(
+    _numbers(row.get("first_loss") for row in _by_seed(rows)),
+    [
+      -np.inf if not row["curve"] else _numbers(row["curve"][:1])[0]
+      for row in _by_seed(rows)
+    ],
+  )
 
 
 def _numbers(
@@ -296,6 +346,17 @@ def _field(picked: Mapping[str, Mapping[str, Sequence[Row]]], name: str) -> Any:
   }
 
 
+def _few_common(found: Standings) -> list[str]:
+  """Says when ranks and profile leave tasks out."""
+  count, all_tasks = len(found.common_tasks), len(found.tasks)
+  if count == all_tasks:
+    return []
+  return [
+    f"ranks and the performance profile are of {count} of {all_tasks} tasks, "
+    "those that all optimizers have runs on."
+  ]
+
+
 def gaps(
   found: Standings, num_seeds: int | None, *, speed_ups: bool = True
 ) -> list[str]:
@@ -311,13 +372,16 @@ def gaps(
     return ["there are no results."]
   if not found.candidates:
     problems.append("there are no runs of an optimizer under evaluation.")
+  where: dict[tuple[str, ...], list[str]] = {}
   for name in found.optimizers:
-    lacking = [task for task in found.tasks if name not in found.runs[task]]
-    if lacking:
-      problems.append(
-        f"{name} has no runs on {len(lacking)} of {len(found.tasks)} tasks: "
-        f"{', '.join(lacking)}."
-      )
+    there = [task for task in found.tasks if name not in found.runs[task]]
+    if there:
+      where.setdefault(tuple(there), []).append(name)
+  problems += [
+    f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no runs on "
+    f"{len(tasks)} of {len(found.tasks)} tasks: {', '.join(tasks)}."
+    for tasks, names in where.items()
+  ]
   most = num_seeds or max(
     len(runs.seeds) for each in found.runs.values() for runs in each.values()
   )

@@ -12,7 +12,7 @@ steps, or what the optimizer is told; one of its settings changes nothing.
 
 Curves and final losses are in the units of the task as it was.
 
-Names: `Setting`, `make_sweep`, `list_sweeps`.
+Names: `Setting`, `make_sweep`, `list_sweeps`, `is_refusal`.
 """
 
 import dataclasses
@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.errors import check_choice
-from tasks import registry
 from tasks.fixed import FixedTask
 from tasks.width import scale_width
 from tasks.wrapped import WrappedTask
@@ -57,6 +56,19 @@ class Setting:
   def fields(self) -> dict[str, str]:
     """What rows say about it."""
     return {"sweep": self.sweep, "value": self.value}
+
+  def refusal(self, task: str) -> str:
+    """Says that a task can't be changed so.
+
+    Args:
+      task: name of the task.
+    """
+    return f"{task} has no {self.sweep} to set to {self.value}."
+
+
+def is_refusal(sentence: str) -> bool:
+  """Whether a sentence is one of `Setting.refusal`."""
+  return any(f" has no {sweep} to set to " in sentence for sweep in _SWEEPS)
 
 
 def make_sweep(name: str) -> tuple[Setting, ...]:
@@ -148,7 +160,7 @@ def _batch_size(factor: float) -> Callable[[Any], Any]:
       return task
     if size is None or size * factor < 1:
       return None
-    return _with_options(task, {"batch_size": round(size * factor)})
+    return task.with_options(batch_size=round(size * factor))
 
   return change
 
@@ -162,11 +174,6 @@ def _options(task: Any) -> dict[str, Any]:
     field.name: getattr(family, field.name)
     for field in dataclasses.fields(family)
   }
-
-
-def _with_options(task: Any, changes: dict[str, Any]) -> Any:
-  part = _options(task)["part"]
-  return registry.task(task.name, part, **changes)
 
 
 def _sweep(name: str, **settings: dict[str, Any]) -> tuple[Setting, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 # Text colour, background, grid, then learned, baseline, untrained, others.
 THEMES: Mapping[str, Mapping[str, str]] = {
@@ -125,12 +126,22 @@ def set_title(figure, text: str) -> None:
 
 
 def log_if_positive(axis, *values) -> None:
-  """Makes a y axis logarithmic unless a value forbids it."""
+  """Makes a y axis logarithmic unless a value is negative.
+
+  What is drawn at 0 is lifted to the smallest positive value.
+
+  Args:
+    axis: with all that is to be drawn.
+    *values: what it was drawn from.
+  """
   from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
   finite = np.concatenate([np.ravel(v[np.isfinite(v)]) for v in values])
-  if not finite.size or finite.min() <= 0:
+  positive = finite[finite > 0]
+  if not positive.size or finite.min() < 0:
     return
+  if positive.size < finite.size:
+    _lift(axis, positive.min())
   axis.set_yscale("log")
   low, high = axis.get_ylim()
   axis.yaxis.set_major_locator(
@@ -138,6 +149,27 @@ def log_if_positive(axis, *values) -> None:
   )
   axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
   axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _lift(axis, floor: float) -> None:
+  """Puts what is drawn lower than a positive value there."""
+  from matplotlib.collections import PathCollection
+
+  for line in axis.lines:
+    line.set_ydata(np.maximum(np.asarray(line.get_ydata(), float), floor))
+  for drawn in axis.collections:
+    if isinstance(drawn, PathCollection):  # Marks, which have places.
+      drawn.set_offsets(_lifted(np.asarray(drawn.get_offsets()), floor))
+      continue
+    for path in drawn.get_paths():
+      path.vertices = _lifted(np.asarray(path.vertices), floor)
+  axis.dataLim.intervaly = [floor, max(axis.dataLim.y1, floor)]
+  axis.autoscale_view()
+
+
+def _lifted(points: Float[np.ndarray, "points 2"], floor: float) -> Any:
+  places, heights = np.asarray(points, float).T
+  return np.stack([places, np.maximum(heights, floor)], -1)
 
 
 def thousands():

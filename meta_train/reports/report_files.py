@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from meta_train.evaluation.evaluate import FILE_NAME as EVALUATION
 from meta_train.evaluation.evaluate import KERNELS
+from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.summary import REQUIRED, TaskResults, summarize
 from meta_train.rows import Row, read_json, read_rows
 from meta_train.run import run_folder
@@ -63,7 +64,8 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
   if not scores_file.exists():  # Nobody asked for it.
     scores = scores._replace(problems=[])
   evaluation = read_rows(path / EVALUATION, required=REQUIRED)
-  results, gaps = summarize(evaluation.rows)
+  whole, damaged = whole_rows(evaluation.rows)
+  results, gaps = summarize(whole)
   kernels, kernel_problems = read_json(
     path / KERNELS, required=("lags", "kernels")
   )
@@ -86,6 +88,7 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
       *metrics.problems,
       *scores.problems,
       *evaluation.problems,
+      *damaged,
       *gaps,
       *kernel_problems,
     ],

@@ -1,6 +1,6 @@
 """What the report of a run and that of an evaluation have in common.
 
-Names: `Picture`, `draw`, `problem_list`, `REPORT`, `PICTURES`.
+Names: `Picture`, `draw`, `problem_list`, `grouped`, `REPORT`, `PICTURES`.
 """
 
 import pathlib
@@ -12,6 +12,8 @@ from meta_train.reports import report_html as html
 
 REPORT = "report.html"
 PICTURES = "pictures"
+#: Problems that are shown unfolded.
+_UNFOLDED = 5
 
 
 class Picture(NamedTuple):
@@ -75,11 +77,34 @@ def problem_list(problems: Iterable[str]) -> list[html.Html]:
   items = [html.element("li", problem) for problem in problems]
   if not items:
     return []
+  title, listed = "Missing or damaged", html.element("ul", *items)
+  if len(items) > _UNFOLDED:
+    summary = html.element("summary", f"{title}: {len(items)} things")
+    parts = [html.element("details", summary, listed)]
+  else:
+    parts = [html.element("strong", title), listed]
+  return [html.element("div", *parts, class_="problems")]
+
+
+def grouped(problems: Iterable[str], tasks: Iterable[str]) -> list[str]:
+  """Makes sentences that differ in the task they begin with one.
+
+  Args:
+    problems: sentences; those on a task begin with `TASK: `.
+    tasks: names of the tasks.
+
+  Returns:
+    Each sentence once, in the order of their first.
+  """
+  known = set(tasks)
+  found: dict[str, dict[str, None]] = {}
+  for problem in problems:
+    task, colon, rest = problem.partition(": ")
+    on_task = bool(colon) and task in known
+    where = found.setdefault(rest if on_task else problem, {})
+    if on_task:
+      where[task] = None
   return [
-    html.element(
-      "div",
-      html.element("strong", "Missing or damaged"),
-      html.element("ul", *items),
-      class_="problems",
-    )
+    f"{', '.join(where)}: {sentence}" if where else sentence
+    for sentence, where in found.items()
   ]

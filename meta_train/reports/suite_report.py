@@ -18,11 +18,18 @@ from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation import standings as standings_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports import plots, suite_plots, suite_tables
+from meta_train.reports import plots, suite_plots, suite_tables, table_cells
 from meta_train.reports import report_html as html
-from meta_train.reports.report_parts import REPORT, Picture, draw, problem_list
+from meta_train.reports.report_parts import (
+  REPORT,
+  Picture,
+  draw,
+  grouped,
+  problem_list,
+)
 from meta_train.reports.suite_tables import Table
 from meta_train.rows import Row, read_json, read_rows, write_text
 
@@ -66,28 +73,26 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about, problems = read_json(path / ABOUT)
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
+  whole, damaged = whole_rows(rows.rows)
   plain, outdated = standings_lib.of_newest_definition(
-    row for row in rows.rows if row["setting"] is None
+    row for row in whole if row["setting"] is None
   )
   # An evaluation that wanted no baselines says that they are {}.
-  plain += baseline_results.beside(plain, about.get("baselines"))
+  shipped, refused = baseline_results.beside(plain, about.get("baselines"))
+  plain += shipped
   num_seeds = about.get("num_seeds")
-  sweeps, sweep_gaps = sweep_standings.sweeps_in(rows.rows, num_seeds=num_seeds)
+  sweeps, sweep_gaps = sweep_standings.sweeps_in(whole, num_seeds=num_seeds)
   found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
-  gaps = [*outdated, *gaps, *sweep_gaps]
+  gaps = [*outdated, *refused, *gaps, *sweep_gaps]
   for sweep in sweeps:
     gaps += suite_tables.left_out(sweep)
   overhead = read_rows(
     path / OVERHEAD,
     required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
   )
-  lacking = [
-    f"{task} was to be evaluated and has no rows."
-    for task in about.get("tasks", ())
-    if plain and task not in found.tasks
-  ]
+  lacking = _lacking(about, found, sweeps)
   kernels = {}
   for file in sorted(path.glob("kernels-*.json")):
     document, _ = read_json(file, required=("lags", "kernels"))
@@ -95,7 +100,8 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
       problems = [*problems, f"{file.name} is damaged and was left out."]
     else:
       kernels[file.stem.removeprefix("kernels-")] = document
-  damaged = overhead.problems if (path / OVERHEAD).exists() else []
+  if not (path / OVERHEAD).exists():  # Nobody asked for it.
+    overhead = overhead._replace(problems=[])
   return SuiteFiles(
     path=path,
     about=about,
@@ -106,12 +112,53 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     problems=[
       *problems,
       *rows.problems,
-      *gaps,
-      *lacking,
       *damaged,
+      *lacking,
+      *gaps,
+      *overhead.problems,
       *about.get("problems", ()),
     ],
   )
+
+
+def _lacking(
+  about: Mapping[str, Any], found: Standings, sweeps: Iterable[Sweep]
+) -> list[str]:
+  """Says what was to be evaluated and has no rows at all."""
+  settings = {
+    (sweep.name, value): there
+    for sweep in sweeps
+    for value, there in sweep.settings.items()
+  }
+  everything = [found, *settings.values()]
+  optimizers = {name for each in everything for name in each.optimizers}
+  swept = {task for each in settings.values() for task in each.tasks}
+  baselines = [
+    n for n in about.get("baselines", ()) if n not in found.baselines
+  ]
+  missing = [
+    *(task for task in about.get("tasks", ()) if task not in found.tasks),
+    *(each for each in about.get("optimizers", ()) if each not in optimizers),
+    *(
+      f"sweep of {name}, {value},"
+      for name, values in about.get("sweeps", {}).items()
+      for value in values
+      if (name, value) not in settings
+    ),
+    *(
+      f"{task} in sweeps"
+      for task in about.get("sweep_tasks", ())
+      if task not in swept
+    ),
+  ]
+  sentences = [
+    f"{each} was to be evaluated and has no rows." for each in missing
+  ]
+  if baselines:
+    sentences.append(
+      f"no rows are there of the baselines {', '.join(baselines)}."
+    )
+  return sentences
 
 
 def headlines(folder: str | os.PathLike) -> list[str]:
@@ -133,23 +180,26 @@ def _headlines(files: SuiteFiles) -> list[str]:
       continue
     sentence = (
       f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
-      f"{len(score.tasks)} tasks ({found.num_steps:,} steps)"
+      f"{len(score.tasks)} tasks"
     )
-    if score.speed_up is not None:
-      bound = "at least " if score.is_speed_up_bound else ""
+    if score.won_held_out is not None:
       sentence += (
-        f", speed-up {bound}{score.speed_up.value:.2f} "
-        f"({score.speed_up.low:.2f} to {score.speed_up.high:.2f})"
+        f", and by held-out loss on {100 * score.won_held_out.value:.0f} % of "
+        f"{score.num_held_out}"
       )
+    sentence += f" ({found.num_steps:,} steps)"
+    if score.speed_up is not None:
+      speed_up = table_cells.interval(
+        score.speed_up, is_bound=score.is_speed_up_bound
+      )
+      sentence += f", speed-up {speed_up}"
     if score.loss_ratio is not None:
-      sentence += f", loss ratio {score.loss_ratio.value:.2f}"
-    sentences.append(
-      f"{sentence}; {score.failures} of {score.num_runs} runs failed."
-    )
+      sentence += f", loss ratio {table_cells.ratio(score.loss_ratio.value)}"
+    sentences.append(f"{sentence}; failed runs: {table_cells.failed(score)}.")
   for sweep in files.sweeps:
     for name, each in suite_tables.sweep_scores(sweep).items():
       values = [
-        f"{value}: {suite_tables.number(score.loss_ratio.value)}"
+        f"{value}: {table_cells.ratio(score.loss_ratio.value)}"
         for value, score in zip(sweep.settings, each)
         if score is not None and score.loss_ratio is not None
       ]
@@ -187,7 +237,7 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
     pixels_per_inch=_CURVES_PIXELS_PER_INCH,
   )
   target = files.path / REPORT
-  problems = [*files.problems, *problems]
+  problems = grouped([*files.problems, *problems], files.found.tasks)
   write_text(target, _page(files, tables, drawn, curves, problems))
   return target
 

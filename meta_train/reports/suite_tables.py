@@ -10,14 +10,18 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
-from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
+from meta_train.reports.table_cells import (
+  failed,
+  interval,
+  number,
+  ratio,
+  share,
+)
 from meta_train.rows import Row
 
 
@@ -39,33 +43,6 @@ class Table(NamedTuple):
   note: str = ""
 
 
-def number(value: float | None) -> str:
-  """Returns a loss or a ratio as text."""
-  if value is None or np.isnan(value):
-    return "none"
-  return "diverged" if np.isinf(value) else f"{value:.3g}"
-
-
-def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
-  """Returns a number with its interval; a lower bound has a sign before it."""
-  if estimate is None:
-    return "none"
-  sign = "at least " if is_bound else ""
-  low, high = (_plain(x) for x in (estimate.low, estimate.high))
-  return f"{sign}{_plain(estimate.value)} ({low} to {high})"
-
-
-def _plain(value: float) -> str:
-  if np.isinf(value):
-    return "infinite"
-  return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.2g}"
-
-
-def _share(estimate: Estimate) -> str:
-  value, low, high = (100 * x for x in estimate)
-  return f"{value:.0f} % ({low:.0f} to {high:.0f})"
-
-
 def overview(found: Standings) -> Table:
   """Returns all optimizers against tuned constant Adam.
 
@@ -73,45 +50,80 @@ def overview(found: Standings) -> Table:
     found: all results.
   """
   ranks = scores_lib.average_ranks(found)
-  rows = []
+  rows, without_ratio = [], []
   for name in found.optimizers:
     score = scores_lib.score(found, name, REFERENCE)
     if score is None:
       continue
     itself = name == REFERENCE
+    if score.num_without_ratio:
+      without_ratio.append(
+        f"{name} on {score.num_without_ratio} of {len(score.tasks)} tasks"
+      )
     rows.append(
       [
         name,
+        str(len(score.tasks)),
         interval(score.speed_up, is_bound=score.is_speed_up_bound),
         f"{score.num_censored} of {score.num_speed_ups}",
         "1" if itself else interval(score.speed_ratio),
         "1" if itself else interval(score.loss_ratio),
-        "itself" if itself else _share(score.won),
+        "itself" if itself else share(score.won),
+        "itself" if itself else share(score.won_held_out),
         "" if itself else f"{score.sure_wins} / {score.sure_losses}",
         f"{ranks[name]:.2f}" if ranks else "none",
-        f"{score.failures} of {score.num_runs}",
-        "" if itself else f"{number(score.worst_ratio)}, {score.worst_task}",
+        failed(score),
+        "" if itself else f"{ratio(score.worst_ratio)}, {score.worst_task}",
       ]
     )
   return Table(
     "overview",
     f"Against {REFERENCE}, tuned",
-    ("Optimizer", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
-    + ("Tasks won", "Sure wins / losses", "Rank", "Failed", "Worst task"),
+    ("Optimizer", "Tasks", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
+    + ("Tasks won", "Won on held-out data", "Sure wins / losses")
+    + (f"Rank on {_tasks(len(found.common_tasks))}", "Failed", "Worst task"),
     rows,
+    "Each line is of the tasks that its optimizer and Adam have runs on; ranks "
+    "are of those that all optimizers have. "
     "Interquartile means (of the middle half of all tasks for the speed-up, of "
     "all runs for the ratios), with the 95 % interval of a stratified "
-    "bootstrap over seeds. Speed-up: steps that the lower envelope of Adam's "
-    "learning rates needs for the loss that the optimizer ends at, in the mean "
-    "over seeds, over the steps taken (VeLO); censored on tasks where Adam "
-    "never got as low, and then counted as what was looked at; 0 where a run "
-    "diverged. Speed ratio and loss ratio: against Adam at its best constant "
-    "rate, run by run (after Celo); above 1 is better. Sure: p < 0.05 in a "
-    "paired sign-flip test over seeds. Failed: diverged, or ended above the "
-    "loss that it began with. Worst: ratio of mean final losses. Adam's own "
-    "speed-up is what there is to reach: below 1 where it is at its floor long "
-    "before the end.",
+    "bootstrap over seeds, not over tasks. Speed-up: steps that the lower "
+    "envelope of Adam's learning rates needs for the loss that the optimizer "
+    "ends at, in the mean over seeds, over the steps taken (VeLO); censored on "
+    "tasks where Adam never got as low, and then counted as what was looked "
+    "at, so that the mean may be no more than a lower bound (at least, and "
+    "from the lower end of its interval); 0 where a run diverged. The "
+    "envelope's seeds are not drawn anew. Speed ratio and loss ratio: against "
+    "Adam at its best constant rate, run by run (after Celo); above 1 is "
+    f"better. {_WON}{_FAILED}Sure: p < 0.05 in a paired sign-flip test over "
+    "seeds. Worst: ratio of mean final losses. Adam's own speed-up is what "
+    "there is to reach: below 1 where it is at its floor long before the end."
+    + _no_ratio(without_ratio),
   )
+
+
+_WON = (
+  "Tasks won: by the mean final training loss, a tie (within 1e-5 of the "
+  "larger magnitude) being half. Won on held-out data: by the mean final loss "
+  "on the held-out split, against the baseline at the rate of its grid that is "
+  "best by that loss, where the rates have been run on all seeds; tasks "
+  "without data have the same loss in both. "
+)
+_FAILED = (
+  "Failed: ended badly (diverged, or ended above the loss that it began with), "
+  "or blew up on the way (after 5 % of the steps its curve rose above twice "
+  "that loss, and for a negative loss b above b + |b|). "
+)
+
+
+def _no_ratio(names: Sequence[str]) -> str:
+  if not names:
+    return ""
+  return f" A negative loss has no loss ratio: {', '.join(names)}."
+
+
+def _tasks(count: int) -> str:
+  return "1 task" if count == 1 else f"{count} tasks"
 
 
 def against_baselines(found: Standings) -> Table:
@@ -120,16 +132,22 @@ def against_baselines(found: Standings) -> Table:
   Args:
     found: all results.
   """
-  rows = []
+  rows, without_ratio = [], []
   for name in found.candidates:
     for other in found.baselines:
       score = scores_lib.score(found, name, other)
       if score is not None:
+        if score.num_without_ratio:
+          without_ratio.append(
+            f"{name} against {other} on {score.num_without_ratio} of "
+            f"{len(score.tasks)} tasks"
+          )
         rows.append(
           [
             name,
             other,
-            _share(score.won),
+            share(score.won),
+            share(score.won_held_out),
             f"{score.sure_wins} / {score.sure_losses}",
             interval(score.speed_ratio),
             interval(score.loss_ratio),
@@ -139,10 +157,11 @@ def against_baselines(found: Standings) -> Table:
   return Table(
     "against_baselines",
     "Against every tuned baseline",
-    ("Optimizer", "Baseline", "Tasks won", "Sure wins / losses")
-    + ("Speed ratio", "Loss ratio", "Tasks"),
+    ("Optimizer", "Baseline", "Tasks won", "Won on held-out data")
+    + ("Sure wins / losses", "Speed ratio", "Loss ratio", "Tasks"),
     rows,
-    "Tasks with a negative loss have no loss ratio and are left out of it.",
+    f"{_WON}Intervals are over seeds, not over tasks."
+    + _no_ratio(without_ratio),
   )
 
 
@@ -153,6 +172,11 @@ def by_task(found: Standings) -> Table:
     found: all results.
   """
   rows = []
+  has_accuracy = any(
+    runs.mean("valid", "accuracy") is not None
+    for there in found.runs.values()
+    for runs in there.values()
+  )
   for task in found.tasks:
     for name in found.optimizers:
       if name not in found.runs[task]:
@@ -169,7 +193,10 @@ def by_task(found: Standings) -> Table:
           rate + edge,
           number(float(runs.losses.mean())),
           number(runs.mean("valid", "loss")),
-          "" if accuracy is None else f"{100 * accuracy:.1f} %",
+          *(
+            ["" if accuracy is None else f"{100 * accuracy:.1f} %"]
+            * has_accuracy
+          ),
           _task_speed_up(scored),
           f"{runs.num_diverged} of {len(runs.seeds)}",
         ]
@@ -178,7 +205,8 @@ def by_task(found: Standings) -> Table:
     "tasks",
     "Task by task",
     ("Task", "Optimizer", "Rate", "Final training loss", "Held-out loss")
-    + ("Accuracy", "Speed-up", "Diverged"),
+    + ("Accuracy",) * has_accuracy
+    + ("Speed-up", "Diverged"),
     rows,
     "Means over seeds; the speed-up is that of the mean over seeds, and > "
     "where Adam never got as low. A best rate at the edge of its grid may mean "
@@ -311,8 +339,8 @@ def sweep_table(sweep: Sweep) -> Table:
             value,
             interval(score.loss_ratio),
             interval(score.speed_ratio),
-            _share(score.won),
-            f"{score.failures} of {score.num_runs}",
+            share(score.won),
+            failed(score),
             str(len(score.tasks)),
           ]
         )
@@ -323,7 +351,8 @@ def sweep_table(sweep: Sweep) -> Table:
     + ("Tasks won", "Failed runs", "Tasks"),
     rows,
     "Against Adam, tuned anew at each setting on one seed of its own, on the "
-    "tasks that have runs at all settings.",
+    f"tasks that have runs at all settings. {_FAILED}Intervals are over seeds, "
+    "not over tasks.",
   )
 
 

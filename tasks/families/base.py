@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tasks import data as data_lib
 from tasks.base import (
+  Aux,
   Batch,
   Config,
   Params,
@@ -133,10 +134,20 @@ class ZooFamily(TaskFamily):
   ) -> Scalar:
     """Computes the loss of the member `cfg` on a batch."""
 
+  def batch_loss_and_aux(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> tuple[Scalar, Aux]:
+    """Computes the loss, and named quantities that are measured with it."""
+    return self.batch_loss(cfg, params, key, batch), {}
+
   def sample_batch(self, cfg: Config, key: PRNGKeyArray, split: str) -> Batch:
     """Draws a batch for the member `cfg`."""
     del cfg
     return self.data_set.sample(key, split, self.batch_size)
+
+  def measured_split(self, split: str) -> str:
+    """Returns the split that measures a split's loss; see `Task`."""
+    return split
 
   def loss_ceiling(self) -> float | None:
     """Largest loss that `normalizer` lets through; `None` for no limit."""
@@ -173,15 +184,30 @@ class FamilyTask(Task):
     return self.family.init_params(self.cfg, key)
 
   def loss(self, params: Params, key: PRNGKeyArray, data: Batch) -> Scalar:
+    data, key = self._training_batch(key, data)
+    return self.family.batch_loss(self.cfg, params, key, data)
+
+  def loss_and_aux(
+    self, params: Params, key: PRNGKeyArray, data: Batch
+  ) -> tuple[Scalar, Aux]:
+    data, key = self._training_batch(key, data)
+    return self.family.batch_loss_and_aux(self.cfg, params, key, data)
+
+  def _training_batch(
+    self, key: PRNGKeyArray, data: Batch
+  ) -> tuple[Batch, PRNGKeyArray]:
     if is_empty(data):
       data = self.sample_batch(key)
       # Only losses that are noisy themselves pay for a second key.
       key = jax.random.fold_in(key, 1)
-    return self.family.batch_loss(self.cfg, params, key, data)
+    return data, key
 
   def sample_batch(self, key: PRNGKeyArray, split: str = "train") -> Batch:
     check_split(split)
     return self.family.sample_batch(self.cfg, key, split)
+
+  def measured_split(self, split: str) -> str:
+    return self.family.measured_split(split)
 
   def normalizer(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
     ceiling = self.family.loss_ceiling()

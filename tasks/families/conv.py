@@ -9,19 +9,18 @@ Main names: `ConvFamily`.
 
 import dataclasses
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
-from tasks.families.base import ZooFamily
+from tasks import layers, registry
+from tasks.base import Batch, Config, Params
+from tasks.families.classifier import ClassifierFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvFamily(ZooFamily):
+class ConvFamily(ClassifierFamily):
   """Classifies images; parameters `conv_00` ..., then `logits`.
 
   Attributes:
@@ -59,10 +58,9 @@ class ConvFamily(ZooFamily):
     )
     return params
 
-  def batch_loss(
-    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
-  ) -> Scalar:
-    del cfg, key
+  def logits(
+    self, params: Params, batch: Batch
+  ) -> Float[Array, "batch classes"]:
     activation, norm = (
       layers.activation(self.activation),
       layers.norm(self.norm),
@@ -71,11 +69,7 @@ class ConvFamily(ZooFamily):
     for i, stride in enumerate(self.strides):
       layer = params[f"conv_{i:02d}"]
       x = activation(norm(layer, layers.conv(layer, x, stride=stride)))
-    logits = layers.dense(params["logits"], jnp.mean(x, axis=(1, 2)))
-    return losses.softmax_cross_entropy(logits, batch["label"])
-
-  def loss_ceiling(self) -> float:
-    return 1.5 * math.log(self.data_set.num_classes)
+    return layers.dense(params["logits"], jnp.mean(x, axis=(1, 2)))
 
 
 registry.register("conv_digits_8_16", ConvFamily)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
+from tasks.base import Aux, Batch, Config, Params, Scalar
 from tasks.data.generated import stream_key
 from tasks.families.base import ZooFamily
 
@@ -79,6 +79,11 @@ class GraphFamily(ZooFamily):
   def batch_loss(
     self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
   ) -> Scalar:
+    return self.batch_loss_and_aux(cfg, params, key, batch)[0]
+
+  def batch_loss_and_aux(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> tuple[Scalar, Aux]:
     del cfg, key
     is_known, edges = batch["is_known"], batch["edges"]
     hidden_class = jnp.where(is_known, batch["label"], self.num_communities)
@@ -92,7 +97,9 @@ class GraphFamily(ZooFamily):
       x = x + jax.nn.relu(layers.dense(layer["own"], x) + received)
     logits = layers.dense(params["logits"], x)
     unknown = 1.0 - is_known.astype(jnp.float32)
-    return losses.softmax_cross_entropy(logits, batch["label"], unknown)
+    loss = losses.softmax_cross_entropy(logits, batch["label"], unknown)
+    accuracy = losses.accuracy(logits, batch["label"], unknown)
+    return loss, {"accuracy": accuracy}
 
   def loss_ceiling(self) -> float:
     return 1.5 * math.log(self.num_communities)

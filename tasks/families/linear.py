@@ -16,7 +16,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
+from tasks.base import Aux, Batch, Config, Params, Scalar
 from tasks.families.base import ZooFamily
 
 
@@ -46,15 +46,22 @@ class LinearFamily(ZooFamily):
   def batch_loss(
     self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
   ) -> Scalar:
+    return self.batch_loss_and_aux(cfg, params, key, batch)[0]
+
+  def batch_loss_and_aux(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> tuple[Scalar, Aux]:
     del cfg, key
+    aux = {}
     x = batch[self.field]
     out = layers.dense(params, x.reshape(x.shape[0], -1)).astype(jnp.float32)
     if self.is_regression:
       loss = jnp.mean(optax.losses.huber_loss(out[:, 0], batch["y"]))
     else:
       loss = losses.softmax_cross_entropy(out, batch["label"])
+      aux["accuracy"] = losses.accuracy(out, batch["label"])
     weights = params["w"].astype(jnp.float32)
-    return loss + 0.5 * self.l2 * jnp.sum(weights * weights)
+    return loss + 0.5 * self.l2 * jnp.sum(weights * weights), aux
 
   def loss_ceiling(self) -> float:
     return 4.0

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers, losses, names, registry
-from tasks.base import Batch, Config, Params, Scalar
-from tasks.families.base import ZooFamily
+from tasks import layers, names, registry
+from tasks.base import Batch, Config, Params
+from tasks.families.classifier import ClassifierFamily
 
 Tokens = Float[Array, "batch patches channels"]
 
@@ -103,7 +103,7 @@ MIXERS: Mapping[str, Mixer] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixerFamily(ZooFamily):
+class MixerFamily(ClassifierFamily):
   """Classifies square images.
 
   Parameters are `patches`, `block_00` ... and `logits`.
@@ -147,10 +147,9 @@ class MixerFamily(ZooFamily):
       }
     return params
 
-  def batch_loss(
-    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
-  ) -> Scalar:
-    del cfg, key
+  def logits(
+    self, params: Params, batch: Batch
+  ) -> Float[Array, "batch classes"]:
     patches = layers.to_patches(batch["image"], self.patch_size)
     x = layers.dense(params["patches"], patches)
     for i in range(self.num_blocks):
@@ -161,12 +160,7 @@ class MixerFamily(ZooFamily):
       hidden = jax.nn.gelu(layers.dense(block["in"], normed))
       x = x + layers.dense(block["out"], hidden)
     x = layers.layer_norm(params["logits"], jnp.mean(x, axis=1))
-    return losses.softmax_cross_entropy(
-      layers.dense(params["logits"], x), batch["label"]
-    )
-
-  def loss_ceiling(self) -> float:
-    return 1.5 * math.log(self.data_set.num_classes)
+    return layers.dense(params["logits"], x)
 
 
 registry.register("mixer_digits_24x2", MixerFamily)

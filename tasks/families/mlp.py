@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
-from tasks.families.base import ZooFamily
+from tasks import layers, registry
+from tasks.base import Batch, Config, Params
+from tasks.families.classifier import ClassifierFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MLPFamily(ZooFamily):
+class MLPFamily(ClassifierFamily):
   """Classifies images or vectors by an MLP; parameters `layer_00` ....
 
   Weights start normal with variance `gain / fan_in`, times the square of a
@@ -79,7 +79,6 @@ class MLPFamily(ZooFamily):
   def logits(
     self, params: Params, batch: Batch
   ) -> Float[Array, "batch classes"]:
-    """Applies the network."""
     x = batch[self.field]
     x = x.reshape(x.shape[0], -1)
     activation, norm = (
@@ -90,17 +89,6 @@ class MLPFamily(ZooFamily):
       layer = params[f"layer_{i:02d}"]
       x = activation(norm(layer, layers.dense(layer, x)))
     return layers.dense(params[f"layer_{len(self.hidden):02d}"], x)
-
-  def batch_loss(
-    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
-  ) -> Scalar:
-    del cfg, key
-    return losses.softmax_cross_entropy(
-      self.logits(params, batch), batch["label"]
-    )
-
-  def loss_ceiling(self) -> float:
-    return 1.5 * math.log(self.data_set.num_classes)
 
 
 def _register(name: str, data: str, *hidden: int, **options) -> None:

@@ -29,7 +29,8 @@ class QuadraticFamily(ZooFamily):
     condition: Ratio of the largest to the smallest curvature; curvatures are
       log-uniform in between.
     is_rotated: Whether coordinates are coupled.
-    noise: Standard deviation of the linear noise in training batches.
+    noise: Standard deviation of the linear noise in training batches; losses
+      are measured without it, so that none is negative.
   """
 
   data: str = "quadratic"
@@ -60,6 +61,9 @@ class QuadraticFamily(ZooFamily):
     del cfg
     level = self.noise if split == "train" else 0.0
     return {"noise": level * jax.random.normal(key, (self.dimension,))}
+
+  def measured_split(self, split: str) -> str:
+    return "valid" if self.noise and split == "train" else split
 
   def batch_loss(
     self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch

@@ -7,19 +7,18 @@ Main names: `ResNetFamily`.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
-from tasks.families.base import ZooFamily
+from tasks import layers, registry
+from tasks.base import Batch, Config, Params
+from tasks.families.classifier import ClassifierFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNetFamily(ZooFamily):
+class ResNetFamily(ClassifierFamily):
   """Classifies images; parameters `stem`, `block_00` ..., `logits`.
 
   Attributes:
@@ -66,20 +65,15 @@ class ResNetFamily(ZooFamily):
       residual = layers.conv(layer, activation(norm(layer, residual)))
     return x + residual
 
-  def batch_loss(
-    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
-  ) -> Scalar:
-    del cfg, key
+  def logits(
+    self, params: Params, batch: Batch
+  ) -> Float[Array, "batch classes"]:
     x = layers.conv(params["stem"], batch["image"], stride=self.stem_stride)
     for i in range(self.num_blocks):
       x = self._block(params[f"block_{i:02d}"], x)
     x = layers.norm(self.norm)(params["logits"], x)
     x = layers.activation(self.activation)(x)
-    logits = layers.dense(params["logits"], jnp.mean(x, axis=(1, 2)))
-    return losses.softmax_cross_entropy(logits, batch["label"])
-
-  def loss_ceiling(self) -> float:
-    return 1.5 * math.log(self.data_set.num_classes)
+    return layers.dense(params["logits"], jnp.mean(x, axis=(1, 2)))
 
 
 registry.register("resnet_digits_8x2", ResNetFamily)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tasks import losses
-from tasks.base import Batch, Config, Params, Scalar
+from tasks.base import Aux, Batch, Config, Params, Scalar
 from tasks.data.base import SequenceData
 from tasks.families.base import ZooFamily
 
@@ -46,10 +46,16 @@ class SequenceFamily(ZooFamily):
   def batch_loss(
     self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
   ) -> Scalar:
+    return self.batch_loss_and_aux(cfg, params, key, batch)[0]
+
+  def batch_loss_and_aux(
+    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
+  ) -> tuple[Scalar, Aux]:
     del cfg
-    return losses.softmax_cross_entropy(
-      self.logits(params, batch, key), batch["target"], batch.get("weight")
-    )
+    logits = self.logits(params, batch, key)
+    known = (batch["target"], batch.get("weight"))
+    loss = losses.softmax_cross_entropy(logits, *known)
+    return loss, {"accuracy": losses.accuracy(logits, *known)}
 
   def loss_ceiling(self) -> float:
     return 1.5 * math.log(self.data_set.num_classes)

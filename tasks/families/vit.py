@@ -9,20 +9,19 @@ Main names: `ViTFamily`.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tasks import layers, losses, registry
-from tasks.base import Batch, Config, Params, Scalar
-from tasks.families.base import ZooFamily
+from tasks import layers, registry
+from tasks.base import Batch, Config, Params
+from tasks.families.classifier import ClassifierFamily
 from tasks.transformer import SOFTMAX, Transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViTFamily(ZooFamily):
+class ViTFamily(ClassifierFamily):
   """Classifies images; parameters `patches`, `blocks`, `logits`.
 
   With softmax attention there are `positions` too.
@@ -71,10 +70,9 @@ class ViTFamily(ZooFamily):
       )
     return params
 
-  def batch_loss(
-    self, cfg: Config, params: Params, key: PRNGKeyArray, batch: Batch
-  ) -> Scalar:
-    del cfg, key
+  def logits(
+    self, params: Params, batch: Batch
+  ) -> Float[Array, "batch classes"]:
     patches = layers.to_patches(batch["image"], self.patch_size)
     x = layers.dense(params["patches"], patches)
     positions = None
@@ -85,11 +83,7 @@ class ViTFamily(ZooFamily):
         batch["image"].shape[2] // self.patch_size, patches.shape[1]
       )
     x = self._blocks()(params["blocks"], x, positions)
-    logits = layers.dense(params["logits"], jnp.mean(x, axis=1))
-    return losses.softmax_cross_entropy(logits, batch["label"])
-
-  def loss_ceiling(self) -> float:
-    return 1.5 * math.log(self.data_set.num_classes)
+    return layers.dense(params["logits"], jnp.mean(x, axis=1))
 
 
 def grid_positions(num_columns: int, count: int) -> Float[Array, "count 2"]:

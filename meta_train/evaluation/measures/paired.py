@@ -13,7 +13,8 @@ Experiments", 1935.
 
 A run that diverged is worse than any that did not, by more than all other
 differences together; two that diverged are equal, and equal runs change
-nothing.
+nothing. Losses, and means of them, are equal where they differ by at most 1e-5
+of the larger magnitude (see `ties`).
 
 Names: `sign_flip_p`, `outcome`, `Outcome`, `is_better`.
 """
@@ -23,6 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from meta_train.evaluation.measures.ties import tied
 
 _EXACT = 16  # Pairs up to which all patterns of signs are tried.
 _DRAWS = 2**16
@@ -56,7 +59,7 @@ def _differences(candidate, reference) -> Float[np.ndarray, "runs"]:
     )
   broken = np.isinf(ours) | np.isinf(theirs)
   with np.errstate(invalid="ignore"):
-    finite = np.where(broken, 0.0, ours - theirs)
+    finite = np.where(broken | tied(ours, theirs), 0.0, ours - theirs)
   beyond = 1.0 + 2.0 * np.abs(finite).sum()
   sign = np.isinf(ours).astype(float) - np.isinf(theirs).astype(float)
   return np.where(broken, sign * beyond, finite)
@@ -98,8 +101,9 @@ def is_better(
 ) -> Float[np.ndarray, "*draws"]:
   """Returns 1, 0 or, for a tie, 1/2.
 
-  The lower mean wins. One diverged run makes a mean infinite; between two
-  such, fewer diverged runs win, then the lower median.
+  The lower mean wins, by more than 1e-5 of the larger magnitude. One diverged
+  run makes a mean infinite; between two such, fewer diverged runs win, then the
+  lower median.
   """
 
   def badness(losses):
@@ -109,7 +113,7 @@ def is_better(
   result = np.asarray(0.5)
   pairs = list(zip(badness(candidate), badness(reference)))
   for ours, theirs in reversed(pairs):  # The first that differs decides.
-    result = np.where(ours == theirs, result, ours < theirs)
+    result = np.where(tied(ours, theirs), result, ours < theirs)
   return result
 
 

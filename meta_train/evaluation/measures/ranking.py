@@ -1,14 +1,17 @@
 """Ranks of several optimizers over several tasks.
 
 On each task the optimizer with the lowest loss has rank 1; equal ones share
-the mean of their ranks. Losses that are not finite are equally worst. Only the
-order of losses counts, so zero and negative ones are as good as any.
+the mean of their ranks, and losses are equal up to 1e-5 of the larger (see
+`ties`). Losses that are not finite are equally worst. Only the order of losses
+counts, so zero and negative ones are as good as any.
 
 Names: `ranks`, `average_ranks`.
 """
 
 import numpy as np
 from jaxtyping import Float
+
+from meta_train.evaluation.measures.ties import tied
 
 
 def ranks(
@@ -21,8 +24,9 @@ def ranks(
   """
   losses = np.asarray(losses, np.float64)
   losses = np.where(np.isfinite(losses), losses, np.inf)
-  below = losses[:, None, :] < losses[:, :, None]
-  equal = losses[:, None, :] == losses[:, :, None]
+  others, ours = losses[:, None, :], losses[:, :, None]
+  equal = tied(others, ours)
+  below = (others < ours) & ~equal
   return below.sum(axis=-1) + (equal.sum(axis=-1) + 1) / 2
 
 
