@@ -154,6 +154,22 @@ def test_silence_is_bounded_and_signs_of_life_are_waited_for(monkeypatch):
   waiting.close()
 
 
+def test_much_is_sent_to_whoever_is_busy(monkeypatch):
+  monkeypatch.setattr(processes, "SILENT_S", 1.0)
+  monkeypatch.setattr(socket, "socketpair", lambda family: _socketpair())
+  groups, much = _groups(3), bytes(50_000_000)
+
+  def talk(group):
+    if group.rank == 0:
+      time.sleep(2.5)
+    return [len(part) for part in group.gather(much)], group.any(False)
+
+  whole = [len(much)] * 3
+  assert _together(groups, talk) == [(whole, False), *[([], False)] * 2]
+  for group in groups:
+    group.close()
+
+
 @pytest.mark.parametrize(
   "arguments, words",
   [
