@@ -65,9 +65,10 @@ class Run:
     folder: where to start it; its run folder is `run` in there.
     arguments: further flags.
     devices: CPU devices of the process.
+    output: file descriptor that it writes to; None: the file `log`.
   """
 
-  def __init__(self, folder, *arguments, devices=2):
+  def __init__(self, folder, *arguments, devices=2, output=None):
     write_task(folder)
     self.folder = folder / "run"
     self.log = folder / "log"
@@ -79,8 +80,8 @@ class Run:
           f"--run_dir={self.folder}",
         ],
         cwd=folder,
-        stdout=log,
-        stderr=log,
+        stdout=log if output is None else output,
+        stderr=log if output is None else output,
         env=os.environ
         | {
           "JAX_PLATFORMS": "cpu",

@@ -39,6 +39,7 @@ from meta_train.run.progress import Progress
 from meta_train.run.run_folder import WEIGHTS
 from meta_train.run.saved import Best, Saved
 from meta_train.run.validation import Validation
+from meta_train.terminal import say
 
 
 def run(config: MetaTrainConfig, group: Group | None = None) -> None:
@@ -123,7 +124,7 @@ def train(
   if outer_step < config.outer_steps:
     loop.compile(state.outer, config.outer_steps - outer_step)
     if folder is not None and (advice := memory_maps.advice()):
-      print(f"warning: {advice}", file=sys.stderr, flush=True)
+      say(f"warning: {advice}")
   recent: collections.deque[float] = collections.deque(maxlen=50)
   since, since_s = outer_step, time.monotonic()
   with contextlib.ExitStack() as stack:
@@ -184,7 +185,7 @@ def train(
           f"outer step {outer_step} is saved; continue with: {_again()}",
         )
   if recent and metrics.diverged_fraction == 1.0:
-    _say(
+    say(
       "warning: at the end every inner run had diverged, so the optimizer has "
       "learned nothing from them; is the task's loss finite at its start?"
     )
@@ -206,12 +207,12 @@ def _announce(
 ) -> None:
   if folder is None:
     return
-  _say(
+  say(
     f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
     f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
   )
   if len(parts.names) > 4:
-    _say(
+    say(
       f"compiling for {len(parts.names)} families, some seconds each; the "
       "programs are kept for later starts"
     )
@@ -316,7 +317,7 @@ def _validation_record(best: Best) -> dict[str, Any] | None:
 
 
 def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
-  _say(
+  say(
     f"evaluating on {_names(problems.held_out)}: {config.eval_seeds} seeds, "
     f"{config.eval_steps} steps"
   )
@@ -328,7 +329,7 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     parts.lopt.init(jax.random.key(0)),
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
-    on_group=lambda text: _say(f"  {text}"),
+    on_group=lambda text: say(f"  {text}"),
   )
   report.write_report(path)
 
@@ -381,7 +382,3 @@ def _shortened(names) -> str:
 
 def _names(problems) -> str:
   return ", ".join(problem.name for problem in problems)
-
-
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
