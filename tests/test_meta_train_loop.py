@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import math
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,11 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from meta_train.command import flags
+from meta_train.command import flags, signals
 from meta_train.engine import meter
 from meta_train.engine.outer import StepMetrics
 from meta_train.errors import UserError
+from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems
 from meta_train.run import csv_rows, live_report, loop, memory_maps
 from meta_train.run.validation import FLOOR, Validation
@@ -136,6 +139,81 @@ def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
   later = tiny_runs.rows(tmp_path / "c" / "run", "validation.jsonl")
   assert [row for row in later if row["outer_step"] % 5 == 0] == scores
   del rows, part_rows
+
+
+def _stop_in_validation(monkeypatch, outer_step):
+  """Sends SIGTERM while the scores of that outer step are computed."""
+  validate = loop._validate
+
+  def stopped(validation, parts, state, folder):
+    if int(state.outer.outer_step) == outer_step:
+      signal.raise_signal(signal.SIGTERM)
+    return validate(validation, parts, state, folder)
+
+  monkeypatch.setattr(loop, "_validate", stopped)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("step", [10, 12])
+def test_a_stop_in_validation_comes_right_after(tmp_path, monkeypatch, step):
+  _with_validation(monkeypatch)
+  flags_ = ("--validate_every=5", "--outer_steps=12", "--eval_seeds=2")
+  flags_ += ("--evaluate", "--eval_steps=5")
+  with monkeypatch.context() as patch:
+    _stop_in_validation(patch, step)
+    with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
+      _run(tmp_path, patch, *flags_)
+  run = tmp_path / "run"
+  assert not (run / "theta.safetensors").exists()
+  scores = tiny_runs.rows(run, "validation.jsonl")
+  assert [row["outer_step"] for row in scores] == [5, 10, 12][: step - 8]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_whoever_asks_before_validation_is_saved_first(tmp_path, monkeypatch):
+  _with_validation(monkeypatch)
+  flags_ = ("--validate_every=5", "--outer_steps=12", "--result=best")
+  whole, _ = _run(tmp_path / "a", monkeypatch, *flags_)
+  wanted = tiny_runs.rows(tmp_path / "a" / "run", "validation.jsonl")
+  measure = loop._row
+  for step, done in ((10, [5]), (12, [5, 10])):
+    with monkeypatch.context() as patch:
+
+      def stopped(outer_step, *rest, at=step):
+        if outer_step == at:
+          signal.raise_signal(signal.SIGTERM)
+        return measure(outer_step, *rest)
+
+      patch.setattr(loop, "_row", stopped)
+      with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
+        _run(tmp_path / "b", patch, *flags_)
+    run = tmp_path / "b" / "run"
+    scores = tiny_runs.rows(run, "validation.jsonl")
+    assert [row["outer_step"] for row in scores] == done
+  parts, _ = _run(tmp_path / "b", monkeypatch, *flags_)
+  np.testing.assert_array_equal(parts, whole)
+  assert tiny_runs.rows(run, "validation.jsonl") == wanted
+
+
+def test_the_best_of_no_scores_is_told(tmp_path, monkeypatch, capsys):
+  _with_validation(monkeypatch)
+  monkeypatch.setattr(
+    Validation, "losses", lambda self, theta: np.array([np.nan])
+  )
+  _run(
+    *(tmp_path, monkeypatch, "--outer_steps=5"),
+    *("--validate_every=5", "--result=best"),
+  )
+  assert "there is no validation score" in capsys.readouterr().err
+
+
+def test_a_missing_file_of_a_task_is_no_full_disk(tmp_path, monkeypatch):
+  def broken(*args, **kwargs):
+    (tmp_path / "elsewhere.npz").read_bytes()
+
+  monkeypatch.setattr(evaluate, "evaluate_run", broken)
+  with pytest.raises(FileNotFoundError, match="elsewhere"):
+    _run(tmp_path, monkeypatch, "--outer_steps=2", "--evaluate")
 
 
 def test_rows_tell_what_happens(tmp_path, monkeypatch):

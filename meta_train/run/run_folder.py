@@ -12,6 +12,7 @@ Main names: `open_run`, `RunFolder`, `read_config`.
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -152,10 +153,15 @@ class RunFolder:
 
   @contextlib.contextmanager
   def writing(self) -> Iterator[None]:
-    """Makes an OSError a UserError that names the remedy."""
+    """Makes an OSError a UserError that names the remedy.
+
+    One that names a file elsewhere, as a task's data, is left as it is.
+    """
     try:
       yield
     except OSError as error:
+      if _is_elsewhere(error, self.path):
+        raise
       raise UserError(
         f"{self.path} cannot be written ({error.strerror or error}); make "
         "room, then start the same command again: it continues from the last "
@@ -400,6 +406,13 @@ def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
     f"the run folder {path} cannot be written ({error.strerror or error}); "
     "name another --run_dir"
   )
+
+
+def _is_elsewhere(error: OSError, folder: pathlib.Path) -> bool:
+  if not isinstance(error.filename, str | os.PathLike):
+    return False
+  file = pathlib.Path(error.filename).resolve()
+  return not file.is_relative_to(folder.resolve())
 
 
 def _read(file: pathlib.Path) -> dict[str, Any]:
