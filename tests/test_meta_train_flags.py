@@ -212,6 +212,8 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     "  def loss(self, params, key, data): return params['w'] ** 2\n"
     "class Half(MyTask):\n"
     "  def init(self, key): return {'w': jnp.ones(3, jnp.bfloat16)}\n"
+    "class Wrong(MyTask):\n"
+    "  def loss(self, params, key, data): return params['w'] @ jnp.ones(4)\n"
   )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", list(sys.path))
@@ -228,6 +230,17 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--task=" + spec) as caught:
       load_problems(MetaTrainConfig(task=spec))
     assert words in str(caught.value)
+
+  # A mistake in the task's own code is for its traceback to show.
+  with pytest.raises(TypeError, match="dot_general"):
+    load_problems(MetaTrainConfig(task="some_tasks_of_mine:Wrong"))
+
+
+def test_a_folder_without_the_data_is_one_line(tmp_path):
+  for folder in (tmp_path, tmp_path / "none"):
+    config = MetaTrainConfig(task_suite="mlp8", data_dir=str(folder))
+    with pytest.raises(UserError, match=r"--data_dir=.*mlp_mnist.*mnist"):
+      load_problems(config)
 
 
 def _run(arguments, folder, code="-m meta_train"):
