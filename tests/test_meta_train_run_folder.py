@@ -154,6 +154,22 @@ def test_settings_that_shape_the_numbers_may_not_change(tmp_path):
   assert _snapshot(tmp_path) == before
 
 
+def test_a_start_without_any_work_binds_nobody(tmp_path):
+  with run_folder.open_run(_config(tmp_path), command=["wrong"]):
+    pass
+  config = _config(tmp_path, sigma=0.5)
+  with run_folder.open_run(config, command=["right"]) as run:
+    assert run_folder.read_config(tmp_path) == config
+    assert run.restore(START) is None
+    run.append({"outer_step": 1})
+  # One row is work, though it has no checkpoint.
+  with pytest.raises(UserError, match=r"--sigma=0\.01 instead of 0\.5"):
+    run_folder.open_run(_config(tmp_path))
+  environment = json.loads((tmp_path / "environment.json").read_text())
+  earlier = [start["command"] for start in environment["earlier_starts"]]
+  assert earlier == [["wrong"]] and environment["command"] == ["right"]
+
+
 def test_other_settings_may_change_and_are_recorded(tmp_path):
   _train(_config(tmp_path))
   config = _config(tmp_path, log_every=3, eval_seeds=2, evaluate=False)

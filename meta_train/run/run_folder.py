@@ -1,10 +1,11 @@
 """The folder of a run: its settings, rows and checkpoints, kept safe.
 
 A folder belongs to one run and one process at a time. Opening it again
-continues the run, and is refused when the settings that shape its numbers
-differ, when another process holds it, or when it holds something else; in
-all of these nothing in it is touched. Rows and checkpoints are written so
-that a kill at any moment loses only work that the next start repeats.
+continues the run, and is refused when there is work in it and the settings
+that shape its numbers differ, when another process holds it, or when it holds
+something else; in all of these nothing in it is touched. Rows and checkpoints
+are written so that a kill at any moment loses only work that the next start
+repeats.
 
 Main names: `open_run`, `RunFolder`, `read_config`.
 """
@@ -76,6 +77,7 @@ class RunFolder:
       path / CHECKPOINTS,
       keep=config.keep_checkpoints,
       owner=fixed_part(config),
+      defaults=fixed_part(config_lib.MetaTrainConfig()),
     )
 
   def restore(
@@ -212,8 +214,9 @@ def open_run(
       the record; a run that continues with others says so.
 
   Returns:
-    The open folder. In a new one config.json and environment.json are
-    written; in one to be continued `RunFolder.restore` does that.
+    The open folder. In a new one, and in one without any work in it,
+    config.json and environment.json are written; in one to be continued
+    `RunFolder.restore` does that.
 
   Raises:
     UserError: the folder cannot be written, is in use, holds something
@@ -233,8 +236,11 @@ def open_run(
     former = None
     if (path / CONFIG).exists():
       former = read_config(path)
+    if former is not None and _has_work(path):
       _check_same(path, former, config)
     else:
+      # A start that failed before its first row binds nobody.
+      former = None
       _describe_start(path, config, command, used)
     return RunFolder(
       path, config, lock, command=command, former=former, used=used
@@ -298,6 +304,18 @@ def _check_ours(path: pathlib.Path) -> None:
       f"the folder {path} is not empty and holds no run (it has "
       f"{sorted(rest)[0]}, but no {CONFIG}); name another --run_dir"
     )
+
+
+def _has_work(path: pathlib.Path) -> bool:
+  """Says whether a folder has anything that took outer steps to make."""
+  checkpoints = path / CHECKPOINTS
+  return (
+    (checkpoints.is_dir() and any(checkpoints.iterdir()))
+    or any(
+      json_lines.JsonLines(path / name).read() for name in (METRICS, VALIDATION)
+    )
+    or _is_trained(path / WEIGHTS)
+  )
 
 
 def _check_same(
