@@ -234,9 +234,9 @@ class MetaTrainConfig:
   outer_decay: int = option(
     0,
     "outer step of each phase by which that rate has fallen to 5 %, along a "
-    "half cosine; 0: it does not fall",
+    "half cosine; -1: that phase's last, by --outer_steps; 0: it does not fall",
     unit="outer steps",
-    low=0,
+    low=-1,
   )
   outer_gradient_clip: float = option(
     1.0, "largest global norm of the meta-gradient", above=0
@@ -412,7 +412,7 @@ class MetaTrainConfig:
         f"run, --min_horizon={self.min_horizon}; use at most "
         f"{self.min_horizon}"
       )
-    if self.outer_decay and self.outer_decay <= self.outer_warmup:
+    if 0 < self.outer_decay <= self.outer_warmup:
       raise UserError(
         f"--outer_decay={self.outer_decay} must be later than "
         f"--outer_warmup={self.outer_warmup}; raise the one or lower the other"

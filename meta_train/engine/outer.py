@@ -106,7 +106,8 @@ class OuterLoop:
 
   Args:
     estimators: one per task family.
-    optimizer: outer optax optimizer.
+    optimizer: outer optax optimizer; it is given the `length` of the phase
+      too, should it want it.
     num_tasks: tasks per family, in all processes together.
     theta_average: decay per outer step of the average of theta.
     key: the run's key.
@@ -123,6 +124,7 @@ class OuterLoop:
   Attributes:
     group: the processes of the run.
     num_devices: devices of this process that share its tasks.
+    phases: which meta-parameters learn when.
   """
 
   def __init__(
@@ -142,7 +144,7 @@ class OuterLoop:
     feed: Feed | None = None,
   ):
     self._estimators = estimators
-    self._optimizer = optimizer
+    self._optimizer = optax.with_extra_args_support(optimizer)
     self._num_tasks = num_tasks
     self._theta_average = theta_average
     self._key = key
@@ -164,7 +166,7 @@ class OuterLoop:
     self._numbers = jax.device_put(
       np.array(self.group.share(num_tasks), np.int32), self._by_task
     )
-    self._phases = tuple(
+    self.phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
       for phase in phases or (Phase(0, jnp.float32(1.0)),)
     )
@@ -254,7 +256,7 @@ class OuterLoop:
       self._estimate[family].lower(
         state.theta,
         state.outer_step,
-        self._phases[0].free,
+        self.phases[0].free,
         state.tasks[family],
         self._numbers,
         self._feed.shapes(family),
@@ -274,8 +276,8 @@ class OuterLoop:
       UserError: `MAX_SKIPPED` steps in a row were skipped.
     """
     outer_step = int(state.outer_step)
-    number = phases_lib.at(self._phases, outer_step)
-    phase = self._phases[number]
+    number = phases_lib.at(self.phases, outer_step)
+    phase = self.phases[number]
     if number and phase.start == outer_step:
       state = self._enter(state, number)
     visited = self._visits.at(outer_step)
@@ -302,7 +304,12 @@ class OuterLoop:
         balanced=self._balanced,
       )
     # From the host straight into the program: `device_put` takes longer.
-    spread = self._apply(state._replace(tasks=()), joined.gradient, phase.free)
+    spread = self._apply(
+      state._replace(tasks=()),
+      joined.gradient,
+      phase.free,
+      np.float32(phase.length),
+    )
     skipped = not np.all(np.isfinite(joined.gradient))
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
       raise UserError(
@@ -403,9 +410,11 @@ class OuterLoop:
     )
     return tasks, shares.share([estimates], self._limit)
 
-  def _apply_gradient(self, state: OuterState, gradient, free) -> OuterState:
+  def _apply_gradient(
+    self, state: OuterState, gradient, free, length
+  ) -> OuterState:
     updates, optimizer = self._optimizer.update(
-      free * gradient, state.optimizer, state.theta
+      free * gradient, state.optimizer, state.theta, length=length
     )
     theta = optax.apply_updates(state.theta, free * updates)
     average = optax.incremental_update(

@@ -1,12 +1,13 @@
 """From settings to the parts of a meta-training run.
 
-Main names: `Parts`, `build`, `outer_optimizer`.
+Main names: `Parts`, `build`, `outer_optimizer`, `cautions`.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
@@ -109,6 +110,7 @@ def build(
     for family in families
   ]
   scale = group_scales.parse("sigma_scale", config.sigma_scale, theta)
+  rates = group_scales.parse("rate_scale", config.rate_scale, theta)
   sigma = config.sigma * scale
   estimators = tuple(
     make_estimator(
@@ -124,14 +126,18 @@ def build(
     )
     for unroller in unrollers
   )
+  if config.sigma_scale and estimators[0].copies == 1:
+    raise UserError(
+      f"--sigma_scale={config.sigma_scale} does nothing for --estimator="
+      f"{config.estimator}, which perturbs nothing; give --sigma_scale= to "
+      "leave it empty, or use --rate_scale"
+    )
   visits = Visits(
     len(families), per_step=config.families_per_step, seed=config.seed
   )
   loop = OuterLoop(
     estimators,
-    outer_optimizer(
-      config, group_scales.parse("rate_scale", config.rate_scale, theta)
-    ),
+    outer_optimizer(config, rates),
     num_tasks=config.num_tasks,
     theta_average=config.theta_average,
     key=run_key,
@@ -140,7 +146,12 @@ def build(
     visits=visits,
     balanced=config.balance_families,
     limit=config.task_gradient_clip,
-    phases=phases.parse(config.phases, theta),
+    phases=phases.parse(
+      config.phases,
+      theta,
+      outer_steps=config.outer_steps,
+      learns=scale * rates,
+    ),
     feed=Feed(
       families,
       [estimator.fed_steps for estimator in estimators],
@@ -182,6 +193,13 @@ def outer_optimizer(
   """
   rate = config.outer_learning_rate
   schedule: optax.ScalarOrSchedule = rate
+  if config.outer_decay < 0:
+    return optax.chain(
+      optax.clip_by_global_norm(config.outer_gradient_clip),
+      optax.scale_by_adam(),
+      decay_over_phase(rate, config.outer_warmup),
+      optax.stateless(lambda updates, _: scale * updates),
+    )
   if config.outer_decay:
     schedule = optax.warmup_cosine_decay_schedule(
       init_value=rate / (config.outer_warmup + 1),
@@ -199,6 +217,57 @@ def outer_optimizer(
     optax.adam(schedule),
     optax.stateless(lambda updates, _: scale * updates),
   )
+
+
+def decay_over_phase(
+  rate: float, warmup: int
+) -> optax.GradientTransformationExtraArgs:
+  """Returns descent at a rate that falls to 5 % along a phase's half cosine.
+
+  Args:
+    rate: the largest one.
+    warmup: over how many outer steps it rises, at the start of each phase.
+  """
+
+  def init(params):
+    del params
+    return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+
+  def update(updates, state, params=None, *, length, **extra_args):
+    del params, extra_args
+    # What optax's schedule does, of a length that is data.
+    rise = (1 + state.count) / (warmup + 1)
+    share = (state.count - warmup) / jnp.maximum(length - warmup, 1.0)
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(share, 0.0, 1.0)))
+    fall = 0.05 + 0.95 * cosine
+    now = rate * jnp.where(state.count < warmup, rise, fall)
+    return -now * updates, state._replace(count=state.count + 1)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def cautions(
+  config: MetaTrainConfig, stretches: tuple[phases.Phase, ...]
+) -> list[str]:
+  """Returns sentences on settings that the run is too short for.
+
+  Args:
+    config: the settings.
+    stretches: the phases of the run.
+  """
+  found, steps = [], config.outer_steps
+  late = [phase.start for phase in stretches if phase.start >= steps]
+  if late:
+    found.append(
+      f"--phases={config.phases} has a phase that begins at outer step "
+      f"{late[0]}, and --outer_steps={steps} is not beyond it"
+    )
+  if config.expert and config.expert_fade > steps:
+    found.append(
+      f"--expert_fade={config.expert_fade} is longer than "
+      f"--outer_steps={steps}, so the weights never get to their last values"
+    )
+  return found if steps else []
 
 
 def _start(config, lopt, key):

@@ -227,6 +227,8 @@ def _announce(
     f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
     f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
   )
+  for text in training.cautions(config, parts.loop.phases):
+    say(f"warning: {text}")
   if len(parts.names) > 4:
     say(
       f"compiling for {len(parts.names)} families, some seconds each; the "
