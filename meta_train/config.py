@@ -62,8 +62,9 @@ class MetaTrainConfig:
   )
   init_from: str = option(
     "",
-    "start from these weights (a file, or the name of shipped ones); empty: "
-    "from the untrained optimizer",
+    "start from these weights (a file, which only process 0 reads, and a run "
+    "that continues not any more; or the name of shipped ones); empty: from "
+    "the untrained optimizer",
   )
 
   outer_steps: int = option(

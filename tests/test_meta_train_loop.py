@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 
 import jax
@@ -267,6 +268,34 @@ def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
   assert "hidden_units 3 instead of 2" in str(caught.value)
   assert "memory" not in str(caught.value)
   assert not (tmp_path / "d" / "run").exists()
+
+
+def test_weights_of_another_task_are_needed_once(tmp_path, monkeypatch):
+  first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
+  file = tmp_path / "start.safetensors"
+  shutil.copy(tmp_path / "a" / "run" / "theta.safetensors", file)
+  flags_ = ("--task=tiny_task:Other", f"--init_from={file}")
+  begun, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--outer_steps=0")
+  np.testing.assert_array_equal(begun, first)
+  whole, _ = _run(tmp_path / "c", monkeypatch, *flags_, "--outer_steps=6")
+  _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=4")
+  file.unlink()
+  parts, _ = _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=6")
+  np.testing.assert_array_equal(parts, whole)
+  assert np.any(whole != first)
+  with pytest.raises(flt_lopt.WeightsError, match="start"):
+    _run(tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6")
+
+
+def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
+  flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
+  flags_ += ("--hidden_units=0",)
+  with pytest.raises(UserError, match="as by --variant=normalized"):
+    _run(tmp_path / "a", monkeypatch, *flags_)
+  found, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--variant=normalized")
+  _, tree = flt_lopt.load("flt-starter")
+  leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+  np.testing.assert_array_equal(found, np.concatenate(leaves))
 
 
 def test_families_are_chosen_by_name():

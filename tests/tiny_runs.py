@@ -33,6 +33,13 @@ class Tiny:
   def loss(self, params, key, data):
     noise = 0.1 * jax.random.normal(key, (3,))
     return jnp.sum((params["x"] - 1.0 + noise) ** 2)
+
+class Other(Tiny):
+  def init(self, key):
+    return {"x": jax.random.normal(key, (3,)), "y": jnp.zeros((2, 2))}
+
+  def loss(self, params, key, data):
+    return super().loss(params, key, data) + jnp.sum((params["y"] - 1.0) ** 2)
 """
 
 SETTINGS = (

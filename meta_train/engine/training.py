@@ -72,6 +72,8 @@ def build(
   config: MetaTrainConfig,
   families: tuple[Any, ...],
   group: Group | None = None,
+  *,
+  fresh: bool = True,
 ) -> Parts:
   """Puts a run together; nothing is compiled yet.
 
@@ -79,6 +81,8 @@ def build(
     config: the settings.
     families: task families to meta-train on.
     group: the processes of the run; None: only this one.
+    fresh: whether theta is to be what the run begins with; else only its
+      shapes count, and no file of weights is read.
 
   Raises:
     UserError: a name is unknown, or settings don't fit each other or the
@@ -90,7 +94,8 @@ def build(
   lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
   key = jax.random.key(config.seed)
   init_key, run_key = jax.random.split(key)
-  theta = _start(config, lopt, init_key)
+  theta = _start(config, lopt) if fresh and config.init_from else None
+  theta = lopt.init(init_key) if theta is None else theta
   flat, unravel = ravel_pytree(theta)
   unrollers = [
     Unroller(
@@ -270,9 +275,8 @@ def cautions(
   return found if steps else []
 
 
-def _start(config, lopt, key):
-  if not config.init_from:
-    return lopt.init(key)
+def _start(config: MetaTrainConfig, lopt: flt_lopt.LearnedOptimizer):
+  """Returns the weights that the run is to start from."""
   stored, theta = flt_lopt.load(config.init_from)
   here = dataclasses.asdict(lopt.config)
   there = dataclasses.asdict(stored)
@@ -285,9 +289,17 @@ def _start(config, lopt, key):
     raise UserError(
       f"--init_from={config.init_from} holds an optimizer of other settings; "
       f"this run has {', '.join(differing)}; give the run those of the file, "
-      "as by --variant"
+      f"as by {_variant_flag(stored)}"
     )
   return theta
+
+
+def _variant_flag(stored: flt_lopt.OptimizerConfig) -> str:
+  """Returns the flag that gives a run this optimizer, if there is one."""
+  for name in flt_lopt.list_variants():
+    if flt_lopt.make_variant(name) == stored:
+      return f"--variant={name}"
+  return "--variant and the flags after it"
 
 
 def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:

@@ -62,7 +62,9 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
       f"--validate_every={config.validate_every}, but there are no validation "
       "tasks: a suite has them, a --task of your own has not; use 0"
     )
-  parts = training.build(config, problems.train, group)
+  # Process 0 alone reads weights to begin with, and only then.
+  begins = group.rank == 0 and not run_folder.has_checkpoint(config.folder)
+  parts = training.build(config, problems.train, group, fresh=begins)
   if group.rank:
     train(parts, config, problems, None)
     group.scatter(())  # Until the first process has done the rest.

@@ -253,6 +253,12 @@ def open_run(
     raise
 
 
+def has_checkpoint(path: pathlib.Path | str) -> bool:
+  """Returns whether the folder of a run has a checkpoint, whole or not."""
+  folder = pathlib.Path(path).expanduser() / CHECKPOINTS
+  return folder.is_dir() and any(folder.iterdir())
+
+
 def read_config(path: pathlib.Path | str) -> config_lib.MetaTrainConfig:
   """Returns the settings of the run in a folder.
 
@@ -308,9 +314,8 @@ def _check_ours(path: pathlib.Path) -> None:
 
 def _has_work(path: pathlib.Path) -> bool:
   """Says whether a folder has anything that took outer steps to make."""
-  checkpoints = path / CHECKPOINTS
   return (
-    (checkpoints.is_dir() and any(checkpoints.iterdir()))
+    has_checkpoint(path)
     or any(
       json_lines.JsonLines(path / name).read() for name in (METRICS, VALIDATION)
     )

@@ -85,6 +85,7 @@ def start(
   on_accepted()
   begun = b"1" if found else b"0"
   if group.scatter([begun] * group.size) == b"0":
+    (theta,) = between.broadcast(group, (theta,), (theta,))
     fresh = template._replace(outer=parts.loop.init(theta))
     return fresh, template
   saved = found[1] if found else template
