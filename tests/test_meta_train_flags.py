@@ -1,6 +1,7 @@
 """The command line: what it accepts, and what it says about mistakes."""
 
 import dataclasses
+import errno
 import importlib.util
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 import tasks
 from meta_train import config as config_lib
 from meta_train import configs, main
-from meta_train.command import flags, guard, programs
+from meta_train.command import flags, guard, program, programs
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 from meta_train.evaluation.problems import load_problems
@@ -79,6 +80,7 @@ def test_help_shows_every_flag_with_default_and_unit():
     default = getattr(MetaTrainConfig(), field.name)
     shown = {"": "empty"}.get(default, str(default))
     shown = shown.lower() if isinstance(default, bool) else shown
+    shown += f"; off: --no{field.name}" if default is True else ""
     unit = field.metadata["unit"]
     assert f"--{field.name} {field.metadata['text']}" in text
     assert f"(default: {shown} {unit}".rstrip() + ")" in text
@@ -171,6 +173,29 @@ def test_main_works_in_any_thread(capsys):
   thread.join()
   assert codes == [0]
   assert "--task_suite" in capsys.readouterr().out
+
+
+def test_help_says_how_to_turn_off_what_is_on():
+  lines = " ".join(flags.help_text(MetaTrainConfig()).split())
+  assert "default: true; off: --noevaluate" in lines
+  assert "--notensorboard" not in lines
+
+
+def test_programs_on_folders_end_in_one_line(capsys):
+  def read_only(words):
+    raise OSError(errno.EROFS, "Read-only file system", words[0])
+
+  def stopped(words):
+    signal.raise_signal(signal.SIGTERM)
+
+  for work, code, words in (
+    (read_only, 2, "read or write here/a (Read-only file system)"),
+    (stopped, 143, "stopped"),
+  ):
+    found = program.run_on_folders("name", work, ["here/a"], text="")
+    assert found == code
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
 
 
 def test_lists(capsys, monkeypatch):
