@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 
@@ -357,6 +358,23 @@ def test_a_row_counts_families_alike_and_averages_before_dividing():
   assert row["skipped"] == 1
   assert row["grad_norm"] == pytest.approx(8 / 3)
   assert row["grad_snr"] == pytest.approx(24 / 11 - 1)
+
+
+def test_what_a_run_could_not_use_is_told(tmp_path, monkeypatch, capsys):
+  rows = [
+    {"outer_step": 2, "skipped": 1, "grad_limited": 0.5},
+    {"outer_step": 8, "skipped": 2, "grad_limited": None},
+    {"outer_step": 10, "skipped": 0, "grad_limited": 1.0},
+  ]
+  assert meter.shares_left_out(rows) == (3, pytest.approx(0.3))
+  text = "3 outer steps were skipped, .*; 30.00% of the tasks' estimates had"
+  assert re.match(text, meter.left_out(rows))
+  assert meter.left_out([{"outer_step": 4, "skipped": 0}]) == ""
+  flags_ = ("--outer_steps=2", "--task_gradient_clip=1e-9", "--report_every=99")
+  _run(tmp_path, monkeypatch, *flags_)
+  assert "100.00% of the tasks' estimates had" in capsys.readouterr().err
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "Estimates limited or dropped" in page and "100.00%" in page
 
 
 def test_the_table_is_rewritten_from_the_rows(tmp_path):

@@ -123,7 +123,8 @@ class OuterLoop:
 
   Attributes:
     group: the processes of the run.
-    num_devices: devices of this process that share its tasks.
+    devices: devices of this process that share its tasks.
+    num_devices: how many.
     phases: which meta-parameters learn when.
   """
 
@@ -149,6 +150,7 @@ class OuterLoop:
     self._theta_average = theta_average
     self._key = key
     self.group = group or Group()
+    self.devices = tuple(devices)
     self.num_devices = len(devices)
     self._balanced = balanced
     self._limit = limit

@@ -116,6 +116,7 @@ def train(
     parts.lopt,
     parts.unravel,
     num_steps=config.validation_steps,
+    devices=loop.devices,
   )
   state, template = saved.start(
     parts,
@@ -202,6 +203,8 @@ def train(
         asked.number or signal.SIGTERM,
         f"outer step {outer_step} is saved; continue with: {_again()}",
       )
+  if folder is not None and (text := meter.left_out(folder.metrics.read())):
+    say(text)
   if recent and metrics.diverged_fraction == 1.0:
     say(
       "warning: at the end every inner run had diverged, so the optimizer has "
