@@ -31,6 +31,7 @@ from meta_train.run import (
   environment,
   memory_maps,
   run_folder,
+  run_record,
   saved,
   tensorboard,
 )
@@ -352,7 +353,7 @@ def _provenance(
     "outer_steps": config.outer_steps,
     "result": config.result,
     "validation": _validation_record(best),
-    "settings": run_folder.fixed_part(config),
+    "settings": run_record.fixed_part(config),
     **{name: described[name] for name in kept},
   }
 
