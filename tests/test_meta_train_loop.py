@@ -20,7 +20,7 @@ import flt_lopt
 import tasks
 from meta_train.command import flags, signals
 from meta_train.engine import meter
-from meta_train.engine.outer import StepMetrics
+from meta_train.engine.outer_state import StepMetrics
 from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems

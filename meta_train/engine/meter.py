@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meta_train.engine.outer import StepMetrics
+from meta_train.engine.outer_state import StepMetrics
 
 _MEANS = tuple(
   name

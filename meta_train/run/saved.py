@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from meta_train.engine import between, meter
-from meta_train.engine.outer import OuterState
+from meta_train.engine.outer_state import OuterState
 from meta_train.engine.training import Parts
 from meta_train.run.run_folder import RunFolder
 
