@@ -13,7 +13,7 @@ from estimator_problems import Walk, estimates
 
 import tasks
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import group_scales, phases, training
+from meta_train.engine import group_scales, outer_optimizer, phases, training
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 
@@ -162,8 +162,8 @@ def test_each_phase_may_have_a_decay_as_long_as_itself():
   lengths = (10, 30)
   for length in lengths:
     config = MetaTrainConfig(outer_warmup=3, outer_decay=length)
-    fixed = training.outer_optimizer(config)
-    own = training.outer_optimizer(dataclasses.replace(config, outer_decay=-1))
+    fixed = outer_optimizer.make(config)
+    own = outer_optimizer.make(dataclasses.replace(config, outer_decay=-1))
     states = fixed.init(jnp.ones(2)), own.init(jnp.ones(2))
     for step in range(length + 2):
       gradient = jnp.array([1.0, -0.5 * step])
@@ -181,7 +181,7 @@ def test_each_phase_may_have_a_decay_as_long_as_itself():
 def test_outer_rates_are_those_of_their_groups():
   scale = group_scales.parse("rate_scale", "memory:0.5,controller:0", THETA)
   config = MetaTrainConfig(outer_learning_rate=0.1, outer_gradient_clip=10.0)
-  tx = training.outer_optimizer(config, scale)
+  tx = outer_optimizer.make(config, scale)
   gradient = jnp.array([1.0, -1.0, 2.0, 0.5, 1.0, -2.0])
   found, _ = tx.update(gradient, tx.init(gradient))
   # Adam's first step is the rate, whatever the size of the gradient.
