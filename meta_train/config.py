@@ -12,11 +12,9 @@ import dataclasses
 import os
 from typing import Any
 
+from meta_train import config_checks
 from meta_train.command import shared_options
 from meta_train.command.options import check_bounds, option
-from meta_train.errors import UserError, check_choice
-
-RESULTS = ("average", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +60,9 @@ class MetaTrainConfig:
   )
   init_from: str = option(
     "",
-    "start from these weights (a file, or the name of shipped ones); empty: "
-    "from the untrained optimizer",
+    "start from these weights (a file, which only process 0 reads, and a run "
+    "that continues not any more; or the name of shipped ones); empty: from "
+    "the untrained optimizer",
   )
 
   outer_steps: int = option(
@@ -234,9 +233,9 @@ class MetaTrainConfig:
   outer_decay: int = option(
     0,
     "outer step of each phase by which that rate has fallen to 5 %, along a "
-    "half cosine; 0: it does not fall",
+    "half cosine; -1: that phase's last, by --outer_steps; 0: it does not fall",
     unit="outer steps",
-    low=0,
+    low=-1,
   )
   outer_gradient_clip: float = option(
     1.0, "largest global norm of the meta-gradient", above=0
@@ -394,49 +393,7 @@ class MetaTrainConfig:
 
   def __post_init__(self) -> None:
     check_bounds(self)
-    if self.max_horizon < self.min_horizon:
-      raise UserError(
-        f"--max_horizon={self.max_horizon} is shorter than "
-        f"--min_horizon={self.min_horizon}; raise the one or lower the other"
-      )
-    longest = self.max_horizon // self.truncation * self.truncation
-    if self.min_horizon <= self.max_horizon and longest < self.min_horizon:
-      raise UserError(
-        f"--truncation={self.truncation} has no multiple from --min_horizon="
-        f"{self.min_horizon} to --max_horizon={self.max_horizon}, as inner "
-        f"runs are; use --max_horizon={longest + self.truncation}"
-      )
-    if self.truncation > self.min_horizon:
-      raise UserError(
-        f"--truncation={self.truncation} is longer than the shortest inner "
-        f"run, --min_horizon={self.min_horizon}; use at most "
-        f"{self.min_horizon}"
-      )
-    if self.outer_decay and self.outer_decay <= self.outer_warmup:
-      raise UserError(
-        f"--outer_decay={self.outer_decay} must be later than "
-        f"--outer_warmup={self.outer_warmup}; raise the one or lower the other"
-      )
-    check_choice("result", self.result, RESULTS)
-    if self.result == "best" and not self.validate_every:
-      raise UserError(
-        "--result=best needs validation; give --validate_every, such as 100"
-      )
-    if self.noise_period % self.truncation:
-      periods = self.noise_period // self.truncation
-      near = max(1, periods) * self.truncation
-      raise UserError(
-        f"--noise_period={self.noise_period} is not a multiple of "
-        f"--truncation={self.truncation}, at whose steps perturbations are "
-        f"drawn; use {near}, or 0 for a whole inner run"
-      )
-    for name, (needed, example) in _NEEDS.items():
-      default = self.__dataclass_fields__[name].default
-      if getattr(self, name) != default and not getattr(self, needed):
-        raise UserError(
-          f"--{name}={getattr(self, name)} does nothing without --{needed}; "
-          f"give --{needed}={example}, or leave it at {default}"
-        )
+    config_checks.check(self)
 
   @property
   def folder(self) -> str:
@@ -450,13 +407,3 @@ class MetaTrainConfig:
 def options() -> tuple[dataclasses.Field[Any], ...]:
   """Returns the fields of `MetaTrainConfig`, in the order of `--help`."""
   return dataclasses.fields(MetaTrainConfig)
-
-
-#: Settings that do nothing unless another one is given, such as in this way.
-_NEEDS = {
-  "failing_share": ("failing_states", 4),
-  "expert_learning_rate": ("expert", "muon"),
-  "expert_direction": ("expert", "muon"),
-  "expert_magnitude": ("expert", "muon"),
-  "expert_fade": ("expert", "muon"),
-}

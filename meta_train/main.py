@@ -14,6 +14,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from meta_train import terminal
 from meta_train.command import guard, signals
 from meta_train.command.programs import PROGRAMS
 from meta_train.config import MetaTrainConfig
@@ -35,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.argv[:] = [str(module.__file__), *words[1:]]
     return module.main()
   try:
-    with signals.terminable():
+    with signals.terminable(), terminal.heard():
       guard.check_packages()
       _dispatch(words)
   except UserError as error:
-    print(f"meta_train: {' '.join(str(error).split())}", file=sys.stderr)
+    terminal.say(f"meta_train: {' '.join(str(error).split())}")
     return 2
   except signals.Stopped as error:
-    print(f"meta_train: {error}", file=sys.stderr)
+    terminal.say(f"meta_train: {error}")
     return error.code
   return 0
 

@@ -188,8 +188,33 @@ def test_another_architecture_is_refused(tmp_path, change, words):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
   _store(tmp_path, owner={"seed": 1}).save(5, _state())
-  with pytest.raises(UserError, match="belongs to a run with other settings"):
+  with pytest.raises(
+    UserError, match=r"with other settings \(seed 1 instead of 0\)"
+  ):
     _store(tmp_path).restore(_state())
+
+
+def test_a_checkpoint_under_another_name_is_refused(tmp_path):
+  store = _store(tmp_path)
+  store.save(5, _state()).rename(store.path(6))
+  with pytest.raises(UserError, match="is of outer step 5; give it the name"):
+    store.restore(_state())
+
+
+def test_settings_that_are_newer_than_a_checkpoint_had_their_defaults(tmp_path):
+  _store(tmp_path).save(5, _state())
+  for noise in (0.5, 1.0):
+    store = CheckpointStore(
+      tmp_path / "checkpoints",
+      keep=2,
+      owner={"seed": 0, "noise": noise},
+      defaults={"seed": 3, "noise": 0.5},
+    )
+    if noise == 0.5:
+      assert store.restore(_state())[0] == 5
+      continue
+    with pytest.raises(UserError, match=r"\(noise 0.5 instead of 1.0\)"):
+      store.restore(_state())
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):

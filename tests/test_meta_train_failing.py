@@ -186,6 +186,24 @@ def test_rising_and_diverging_are_failures_and_little_else():
   assert result.diverged[3]
 
 
+def test_a_state_that_is_not_finite_is_not_kept():
+  buffer = FailingStates(slots=1, share=1.0)
+  episode = jnp.zeros(())
+  runs = Run(
+    params=jnp.array([[1.0, jnp.inf], [2.0, 3.0]]),
+    model_state=(),
+    optimizer=(),
+    diverged=jnp.zeros(2, bool),
+  )
+  first = jax.tree.map(lambda x: x[1], runs)
+  empty = buffer.init(episode, first)
+  kept = buffer.keep(empty, episode, runs, jnp.array([True, False]))
+  assert kept.count == 0
+  kept = buffer.keep(empty, episode, runs, jnp.array([True, True]))
+  assert kept.count == 1
+  np.testing.assert_array_equal(kept.runs.params, [[2.0, 3.0]])
+
+
 def test_real_runs_resume_before_they_diverge():
   unroll, slots = traps(), 3
   estimator = make_estimator(

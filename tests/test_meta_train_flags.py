@@ -1,6 +1,7 @@
 """The command line: what it accepts, and what it says about mistakes."""
 
 import dataclasses
+import errno
 import importlib.util
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 import tasks
 from meta_train import config as config_lib
 from meta_train import configs, main
-from meta_train.command import flags, guard, programs
+from meta_train.command import flags, guard, program, programs
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 from meta_train.evaluation.problems import load_problems
@@ -79,6 +80,7 @@ def test_help_shows_every_flag_with_default_and_unit():
     default = getattr(MetaTrainConfig(), field.name)
     shown = {"": "empty"}.get(default, str(default))
     shown = shown.lower() if isinstance(default, bool) else shown
+    shown += f"; off: --no{field.name}" if default is True else ""
     unit = field.metadata["unit"]
     assert f"--{field.name} {field.metadata['text']}" in text
     assert f"(default: {shown} {unit}".rstrip() + ")" in text
@@ -173,6 +175,29 @@ def test_main_works_in_any_thread(capsys):
   assert "--task_suite" in capsys.readouterr().out
 
 
+def test_help_says_how_to_turn_off_what_is_on():
+  lines = " ".join(flags.help_text(MetaTrainConfig()).split())
+  assert "default: true; off: --noevaluate" in lines
+  assert "--notensorboard" not in lines
+
+
+def test_programs_on_folders_end_in_one_line(capsys):
+  def read_only(words):
+    raise OSError(errno.EROFS, "Read-only file system", words[0])
+
+  def stopped(words):
+    signal.raise_signal(signal.SIGTERM)
+
+  for work, code, words in (
+    (read_only, 2, "read or write here/a (Read-only file system)"),
+    (stopped, 143, "stopped"),
+  ):
+    found = program.run_on_folders("name", work, ["here/a"], text="")
+    assert found == code
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+
+
 def test_lists(capsys, monkeypatch):
   # Each task is timed, so one will do.
   monkeypatch.setattr(
@@ -212,6 +237,8 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     "  def loss(self, params, key, data): return params['w'] ** 2\n"
     "class Half(MyTask):\n"
     "  def init(self, key): return {'w': jnp.ones(3, jnp.bfloat16)}\n"
+    "class Wrong(MyTask):\n"
+    "  def loss(self, params, key, data): return params['w'] @ jnp.ones(4)\n"
   )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", list(sys.path))
@@ -228,6 +255,17 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--task=" + spec) as caught:
       load_problems(MetaTrainConfig(task=spec))
     assert words in str(caught.value)
+
+  # A mistake in the task's own code is for its traceback to show.
+  with pytest.raises(TypeError, match="dot_general"):
+    load_problems(MetaTrainConfig(task="some_tasks_of_mine:Wrong"))
+
+
+def test_a_folder_without_the_data_is_one_line(tmp_path):
+  for folder in (tmp_path, tmp_path / "none"):
+    config = MetaTrainConfig(task_suite="mlp8", data_dir=str(folder))
+    with pytest.raises(UserError, match=r"--data_dir=.*mlp_mnist.*mnist"):
+      load_problems(config)
 
 
 def _run(arguments, folder, code="-m meta_train"):

@@ -3,6 +3,8 @@
 Statistical comparisons allow four standard errors of 100,000 episodes.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from estimator_problems import Walk, estimates
 
 import tasks
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import group_scales, phases, training
+from meta_train.engine import group_scales, outer_optimizer, phases, training
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 
@@ -123,10 +125,63 @@ def test_the_flag_reaches_the_estimators(monkeypatch):
     training.build(config, (family,))
 
 
+@pytest.mark.parametrize(
+  "changes, words",
+  [
+    (
+      {"estimator": "truncated_grad", "sigma_scale": "step:2"},
+      "step:2 does nothing for --estimator=truncated_grad",
+    ),
+    (
+      {"phases": "memory:3,controller+step", "sigma_scale": "step:0"},
+      "lets step learn, which --sigma_scale or --rate_scale",
+    ),
+    ({"phases": "memory:3,step", "rate_scale": "step:0"}, "lets step learn"),
+  ],
+)
+def test_settings_that_do_nothing_are_refused(changes, words):
+  config = MetaTrainConfig(num_devices=1, **changes)
+  family = tasks.single_task_to_family(object())
+  with pytest.raises(UserError, match=words):
+    training.build(config, (family,))
+
+
+def test_what_a_run_is_too_short_for_is_told():
+  config = MetaTrainConfig(
+    phases="memory:300,step", outer_steps=300, expert="muon"
+  )
+  stretches = phases.parse(config.phases, THETA, outer_steps=300)
+  late, faded = training.cautions(config, stretches)
+  assert "begins at outer step 300, and --outer_steps=300" in late
+  assert "--expert_fade=1000 is longer than --outer_steps=300" in faded
+  enough = dataclasses.replace(config, outer_steps=1000)
+  assert training.cautions(enough, stretches) == []
+
+
+def test_each_phase_may_have_a_decay_as_long_as_itself():
+  lengths = (10, 30)
+  for length in lengths:
+    config = MetaTrainConfig(outer_warmup=3, outer_decay=length)
+    fixed = outer_optimizer.make(config)
+    own = outer_optimizer.make(dataclasses.replace(config, outer_decay=-1))
+    states = fixed.init(jnp.ones(2)), own.init(jnp.ones(2))
+    for step in range(length + 2):
+      gradient = jnp.array([1.0, -0.5 * step])
+      want, first = fixed.update(gradient, states[0])
+      found, second = own.update(
+        gradient, states[1], length=jnp.float32(length)
+      )
+      np.testing.assert_allclose(found, want, rtol=1e-5)
+      states = first, second
+  text = "memory:10,step"
+  found = phases.parse(text, THETA, outer_steps=40)
+  assert tuple(phase.length for phase in found) == lengths
+
+
 def test_outer_rates_are_those_of_their_groups():
   scale = group_scales.parse("rate_scale", "memory:0.5,controller:0", THETA)
   config = MetaTrainConfig(outer_learning_rate=0.1, outer_gradient_clip=10.0)
-  tx = training.outer_optimizer(config, scale)
+  tx = outer_optimizer.make(config, scale)
   gradient = jnp.array([1.0, -1.0, 2.0, 0.5, 1.0, -2.0])
   found, _ = tx.update(gradient, tx.init(gradient))
   # Adam's first step is the rate, whatever the size of the gradient.

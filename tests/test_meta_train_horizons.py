@@ -1,10 +1,14 @@
 """Horizons: their law, its curriculum, and what the optimizer is told."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from meta_train.engine import horizons
+from meta_train.estimators import base
 
 SAMPLES = 4000
 KEYS = jax.random.split(jax.random.key(0), SAMPLES)
@@ -34,6 +38,21 @@ def test_a_curriculum_never_leaves_the_bounds():
   for step in (0, 1, 37, 99):
     found = lengths_at(step, curriculum=100, truncation=50, low=60, high=1000)
     assert found.min() >= 100 and found.max() <= 1000
+
+
+@pytest.mark.parametrize(
+  "truncation, low, high", [(100, 100, 1050), (50, 60, 1000), (30, 100, 130)]
+)
+def test_what_is_stated_of_lengths_is_what_is_drawn(truncation, low, high):
+  bounds = dict(truncation=truncation, low=low, high=high)
+  drawn = lengths_at(0, **bounds)
+  unroller = types.SimpleNamespace(
+    truncation=truncation, min_horizon=low, max_horizon=high
+  )
+  assert drawn.max() == base.longest(unroller)
+  # Within four standard errors, and the rounding to a whole step.
+  error = 4 * drawn.std() / np.sqrt(SAMPLES) + 0.5
+  assert abs(drawn.mean() - base.mean_length(unroller)) <= error
 
 
 def test_some_are_told_nothing_and_some_what_is_wrong():

@@ -4,6 +4,10 @@ import csv
 import dataclasses
 import json
 import math
+import os
+import re
+import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +18,11 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from meta_train.command import flags
+from meta_train.command import flags, signals
 from meta_train.engine import meter
-from meta_train.engine.outer import StepMetrics
+from meta_train.engine.outer_state import StepMetrics
 from meta_train.errors import UserError
+from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems
 from meta_train.run import csv_rows, live_report, loop, memory_maps
 from meta_train.run.validation import FLOOR, Validation
@@ -138,6 +143,81 @@ def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
   del rows, part_rows
 
 
+def _stop_in_validation(monkeypatch, outer_step):
+  """Sends SIGTERM while the scores of that outer step are computed."""
+  validate = loop._validate
+
+  def stopped(validation, parts, state, folder):
+    if int(state.outer.outer_step) == outer_step:
+      signal.raise_signal(signal.SIGTERM)
+    return validate(validation, parts, state, folder)
+
+  monkeypatch.setattr(loop, "_validate", stopped)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("step", [10, 12])
+def test_a_stop_in_validation_comes_right_after(tmp_path, monkeypatch, step):
+  _with_validation(monkeypatch)
+  flags_ = ("--validate_every=5", "--outer_steps=12", "--eval_seeds=2")
+  flags_ += ("--evaluate", "--eval_steps=5")
+  with monkeypatch.context() as patch:
+    _stop_in_validation(patch, step)
+    with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
+      _run(tmp_path, patch, *flags_)
+  run = tmp_path / "run"
+  assert not (run / "theta.safetensors").exists()
+  scores = tiny_runs.rows(run, "validation.jsonl")
+  assert [row["outer_step"] for row in scores] == [5, 10, 12][: step - 8]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_whoever_asks_before_validation_is_saved_first(tmp_path, monkeypatch):
+  _with_validation(monkeypatch)
+  flags_ = ("--validate_every=5", "--outer_steps=12", "--result=best")
+  whole, _ = _run(tmp_path / "a", monkeypatch, *flags_)
+  wanted = tiny_runs.rows(tmp_path / "a" / "run", "validation.jsonl")
+  measure = loop._row
+  for step, done in ((10, [5]), (12, [5, 10])):
+    with monkeypatch.context() as patch:
+
+      def stopped(outer_step, *rest, at=step):
+        if outer_step == at:
+          signal.raise_signal(signal.SIGTERM)
+        return measure(outer_step, *rest)
+
+      patch.setattr(loop, "_row", stopped)
+      with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
+        _run(tmp_path / "b", patch, *flags_)
+    run = tmp_path / "b" / "run"
+    scores = tiny_runs.rows(run, "validation.jsonl")
+    assert [row["outer_step"] for row in scores] == done
+  parts, _ = _run(tmp_path / "b", monkeypatch, *flags_)
+  np.testing.assert_array_equal(parts, whole)
+  assert tiny_runs.rows(run, "validation.jsonl") == wanted
+
+
+def test_the_best_of_no_scores_is_told(tmp_path, monkeypatch, capsys):
+  _with_validation(monkeypatch)
+  monkeypatch.setattr(
+    Validation, "losses", lambda self, theta: np.array([np.nan])
+  )
+  _run(
+    *(tmp_path, monkeypatch, "--outer_steps=5"),
+    *("--validate_every=5", "--result=best"),
+  )
+  assert "there is no validation score" in capsys.readouterr().err
+
+
+def test_a_missing_file_of_a_task_is_no_full_disk(tmp_path, monkeypatch):
+  def broken(*args, **kwargs):
+    (tmp_path / "elsewhere.npz").read_bytes()
+
+  monkeypatch.setattr(evaluate, "evaluate_run", broken)
+  with pytest.raises(FileNotFoundError, match="elsewhere"):
+    _run(tmp_path, monkeypatch, "--outer_steps=2", "--evaluate")
+
+
 def test_rows_tell_what_happens(tmp_path, monkeypatch):
   _, rows = _run(tmp_path, monkeypatch, "--outer_steps=10", "--log_every=4")
   assert [row["outer_step"] for row in rows] == [4, 8, 10]
@@ -189,6 +269,34 @@ def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
   assert "hidden_units 3 instead of 2" in str(caught.value)
   assert "memory" not in str(caught.value)
   assert not (tmp_path / "d" / "run").exists()
+
+
+def test_weights_of_another_task_are_needed_once(tmp_path, monkeypatch):
+  first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
+  file = tmp_path / "start.safetensors"
+  shutil.copy(tmp_path / "a" / "run" / "theta.safetensors", file)
+  flags_ = ("--task=tiny_task:Other", f"--init_from={file}")
+  begun, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--outer_steps=0")
+  np.testing.assert_array_equal(begun, first)
+  whole, _ = _run(tmp_path / "c", monkeypatch, *flags_, "--outer_steps=6")
+  _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=4")
+  file.unlink()
+  parts, _ = _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=6")
+  np.testing.assert_array_equal(parts, whole)
+  assert np.any(whole != first)
+  with pytest.raises(flt_lopt.WeightsError, match="start"):
+    _run(tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6")
+
+
+def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
+  flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
+  flags_ += ("--hidden_units=0",)
+  with pytest.raises(UserError, match="as by --variant=normalized"):
+    _run(tmp_path / "a", monkeypatch, *flags_)
+  found, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--variant=normalized")
+  _, tree = flt_lopt.load("flt-starter")
+  leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+  np.testing.assert_array_equal(found, np.concatenate(leaves))
 
 
 def test_families_are_chosen_by_name():
@@ -250,6 +358,23 @@ def test_a_row_counts_families_alike_and_averages_before_dividing():
   assert row["skipped"] == 1
   assert row["grad_norm"] == pytest.approx(8 / 3)
   assert row["grad_snr"] == pytest.approx(24 / 11 - 1)
+
+
+def test_what_a_run_could_not_use_is_told(tmp_path, monkeypatch, capsys):
+  rows = [
+    {"outer_step": 2, "skipped": 1, "grad_limited": 0.5},
+    {"outer_step": 8, "skipped": 2, "grad_limited": None},
+    {"outer_step": 10, "skipped": 0, "grad_limited": 1.0},
+  ]
+  assert meter.shares_left_out(rows) == (3, pytest.approx(0.3))
+  text = "3 outer steps were skipped, .*; 30.00% of the tasks' estimates had"
+  assert re.match(text, meter.left_out(rows))
+  assert meter.left_out([{"outer_step": 4, "skipped": 0}]) == ""
+  flags_ = ("--outer_steps=2", "--task_gradient_clip=1e-9", "--report_every=99")
+  _run(tmp_path, monkeypatch, *flags_)
+  assert "100.00% of the tasks' estimates had" in capsys.readouterr().err
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "Estimates limited or dropped" in page and "100.00%" in page
 
 
 def test_the_table_is_rewritten_from_the_rows(tmp_path):

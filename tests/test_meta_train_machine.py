@@ -65,6 +65,30 @@ def test_devices_are_at_most_as_many_as_cores(monkeypatch):
   assert asked == [most, 6]
 
 
+@pytest.mark.parametrize(
+  "text, cores",
+  [
+    ("150000 100000\n", 2),
+    ("10000 100000\n", 1),
+    ("max 100000\n", 1000),
+    ("", 1000),
+    ("900000000 100000\n", 1000),
+  ],
+)
+def test_a_container_has_the_cores_of_its_quota(
+  tmp_path, monkeypatch, text, cores
+):
+  file = tmp_path / "cpu.max"
+  file.write_text(text)
+  monkeypatch.setattr(machine, "_CPU_MAX", file)
+  monkeypatch.setattr(
+    os, "sched_getaffinity", lambda pid: set(range(1000)), raising=False
+  )
+  assert machine.num_cores() == cores
+  file.unlink()
+  assert machine.num_cores() == 1000
+
+
 def test_the_cache_folder(tmp_path, monkeypatch):
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import meter, phases, training
+from meta_train.engine import meter, outer_optimizer, phases
 from meta_train.engine import outer as outer_lib
 from meta_train.engine.outer import OuterLoop
 from meta_train.engine.visits import Visits
@@ -268,7 +268,7 @@ def test_no_estimator_perturbs_what_is_frozen(name):
 def test_the_outer_rate_warms_up_and_falls():
   def rates(**settings):
     config = MetaTrainConfig(outer_learning_rate=0.5, **settings)
-    tx = training.outer_optimizer(config)
+    tx = outer_optimizer.make(config)
     params = jnp.zeros(())
     state, found = tx.init(params), []
     for _ in range(60):  # Adam's steps on a constant gradient are the rate.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
+import flt_lopt
 from meta_train.engine import between, processes
 from meta_train.errors import UserError
 
@@ -154,6 +155,22 @@ def test_silence_is_bounded_and_signs_of_life_are_waited_for(monkeypatch):
   waiting.close()
 
 
+def test_much_is_sent_to_whoever_is_busy(monkeypatch):
+  monkeypatch.setattr(processes, "SILENT_S", 1.0)
+  monkeypatch.setattr(socket, "socketpair", lambda family: _socketpair())
+  groups, much = _groups(3), bytes(50_000_000)
+
+  def talk(group):
+    if group.rank == 0:
+      time.sleep(2.5)
+    return [len(part) for part in group.gather(much)], group.any(False)
+
+  whole = [len(much)] * 3
+  assert _together(groups, talk) == [(whole, False), *[([], False)] * 2]
+  for group in groups:
+    group.close()
+
+
 @pytest.mark.parametrize(
   "arguments, words",
   [
@@ -174,7 +191,7 @@ def test_alone_without_a_cluster():
   assert processes.join("", 1, -1).size == 1
 
 
-def _start(folder, port, outer_steps=STEPS):
+def _start(folder, port, outer_steps=STEPS, arguments=()):
   """Starts two processes, each in a folder of its own; only 0 may use its."""
   return [
     tiny_runs.Run(
@@ -182,6 +199,7 @@ def _start(folder, port, outer_steps=STEPS):
       f"--outer_steps={outer_steps}",
       f"--coordinator_address=localhost:{port}",
       *("--num_processes=2", f"--process_id={rank}"),
+      *arguments,
     )
     for rank in range(2)
   ]
@@ -208,6 +226,31 @@ def test_one_device_four_devices_and_two_processes_agree(tmp_path, monkeypatch):
   assert two_rows == four_rows
   np.testing.assert_allclose(one, four, rtol=2e-3, atol=2e-4)
   assert len(one_rows) == len(four_rows) == STEPS // 2
+
+
+def test_weights_to_begin_with_are_those_of_process_0(tmp_path, monkeypatch):
+  optimizer = flt_lopt.OptimizerConfig(hidden_units=2, controller="off")
+  lopt = flt_lopt.LearnedOptimizer(optimizer)
+  theta = lopt.init(jax.random.key(5))
+  # Where process 1 is there are others of the same name.
+  for folder, tree in (
+    ("process0", theta),
+    ("process1", lopt.init(jax.random.key(6))),
+  ):
+    (tmp_path / "two" / folder).mkdir(parents=True)
+    file = tmp_path / "two" / folder / "start.safetensors"
+    flt_lopt.save(file, optimizer, tree)
+  arguments = ("--init_from=start.safetensors",)
+  port = tiny_runs.free_port()
+  pair = _start(tmp_path / "two", port, STEPS, arguments)
+  found, _ = pair[0].finish()
+  assert pair[1].wait() == 0, pair[1].text()
+  monkeypatch.chdir(tmp_path / "two" / "process0")
+  alone, _ = tiny_runs.run_here(
+    *(tmp_path / "one", monkeypatch, f"--outer_steps={STEPS}"),
+    *("--num_devices=4", *arguments),
+  )
+  np.testing.assert_array_equal(found, alone)
 
 
 @pytest.mark.slow

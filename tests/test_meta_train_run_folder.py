@@ -17,7 +17,7 @@ import flt_lopt
 from meta_train import json_lines
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
-from meta_train.run import run_folder
+from meta_train.run import run_folder, run_record
 
 CONFIG = MetaTrainConfig(outer_steps=10, keep_checkpoints=2)
 START = {"theta": jnp.zeros(3), "key": jax.random.key(0)}
@@ -49,7 +49,7 @@ def _train(config, *, until=None):
 def test_the_folder_records_what_was_run(tmp_path):
   config = _config(tmp_path / "a" / "run", seed=3)
   _train(config)
-  assert run_folder.read_config(tmp_path / "a" / "run") == config
+  assert run_record.read_config(tmp_path / "a" / "run") == config
   text = (tmp_path / "a" / "run" / "environment.json").read_text()
   environment = json.loads(text)
   assert environment["seed"] == 3
@@ -154,12 +154,28 @@ def test_settings_that_shape_the_numbers_may_not_change(tmp_path):
   assert _snapshot(tmp_path) == before
 
 
+def test_a_start_without_any_work_binds_nobody(tmp_path):
+  with run_folder.open_run(_config(tmp_path), command=["wrong"]):
+    pass
+  config = _config(tmp_path, sigma=0.5)
+  with run_folder.open_run(config, command=["right"]) as run:
+    assert run_record.read_config(tmp_path) == config
+    assert run.restore(START) is None
+    run.append({"outer_step": 1})
+  # One row is work, though it has no checkpoint.
+  with pytest.raises(UserError, match=r"--sigma=0\.01 instead of 0\.5"):
+    run_folder.open_run(_config(tmp_path))
+  environment = json.loads((tmp_path / "environment.json").read_text())
+  earlier = [start["command"] for start in environment["earlier_starts"]]
+  assert earlier == [["wrong"]] and environment["command"] == ["right"]
+
+
 def test_other_settings_may_change_and_are_recorded(tmp_path):
   _train(_config(tmp_path))
   config = _config(tmp_path, log_every=3, eval_seeds=2, evaluate=False)
   with run_folder.open_run(config, command=["again"]) as run:
     run.restore(START)
-  assert run_folder.read_config(tmp_path) == config
+  assert run_record.read_config(tmp_path) == config
   environment = json.loads((tmp_path / "environment.json").read_text())
   assert environment["command"] == ["again"]
   earlier = [start["command"] for start in environment["earlier_starts"]]

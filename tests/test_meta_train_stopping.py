@@ -3,15 +3,21 @@
 And killed at any moment: see `test_meta_train_resume`.
 """
 
+import errno
+import io
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 import tiny_runs
 
 from meta_train.command import signals
+from meta_train.run import progress
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 STEPS = 1500
@@ -51,6 +57,58 @@ def test_sigterm_and_ctrl_c_save_and_go_on_bit_for_bit(tmp_path, monkeypatch):
   whole, rows = tiny_runs.run_here(tmp_path / "whole", monkeypatch, *arguments)
   np.testing.assert_array_equal(resumed, whole)
   assert resumed_rows == rows
+
+
+def test_ctrl_c_saves_though_nobody_reads_any_more(tmp_path):
+  # As in `2>&1 | tee log`, whose tee gets the Ctrl-C too.
+  reader, writer = os.pipe()
+  arguments = ("--outer_steps=1000000", "--checkpoint_every=1000000")
+  run = tiny_runs.Run(tmp_path, *arguments, output=writer)
+  os.close(writer)
+  run.wait_for(4)
+  os.close(reader)
+  assert run.send(signal.SIGINT) == 130
+  assert list((run.folder / "checkpoints").iterdir())
+
+
+def test_whoever_stops_reading_gets_no_traceback():
+  program = [sys.executable, "-m", "meta_train", "--help"]
+  with subprocess.Popen(
+    program,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    cwd=tiny_runs.ROOT,
+    # Each line is a write of its own.
+    env=os.environ | {"PYTHONUNBUFFERED": "1"},
+  ) as process:
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+class Broken(io.StringIO):
+  """A stream that nobody reads."""
+
+  def __init__(self, terminal=False):
+    super().__init__()
+    self.isatty = lambda: terminal
+
+  def write(self, text):
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_what_cannot_be_said_is_not(monkeypatch):
+  for terminal in (False, True):
+    stream = Broken(terminal)
+    with progress.Progress(total=2, stream=stream, every_s=0.0) as shown:
+      shown.note("compiling")
+      for step in (1, 2):
+        time.sleep(0.3 * terminal)
+        shown.update(step, meta_loss=0.5)
+  monkeypatch.setattr(sys, "stderr", Broken())
+  with signals.terminable(), signals.noted() as asked:
+    signal.raise_signal(signal.SIGTERM)
+    assert asked.number == signal.SIGTERM
 
 
 def test_a_first_signal_is_noted_and_a_second_one_acts(capsys):

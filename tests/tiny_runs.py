@@ -33,6 +33,13 @@ class Tiny:
   def loss(self, params, key, data):
     noise = 0.1 * jax.random.normal(key, (3,))
     return jnp.sum((params["x"] - 1.0 + noise) ** 2)
+
+class Other(Tiny):
+  def init(self, key):
+    return {"x": jax.random.normal(key, (3,)), "y": jnp.zeros((2, 2))}
+
+  def loss(self, params, key, data):
+    return super().loss(params, key, data) + jnp.sum((params["y"] - 1.0) ** 2)
 """
 
 SETTINGS = (
@@ -65,9 +72,10 @@ class Run:
     folder: where to start it; its run folder is `run` in there.
     arguments: further flags.
     devices: CPU devices of the process.
+    output: file descriptor that it writes to; None: the file `log`.
   """
 
-  def __init__(self, folder, *arguments, devices=2):
+  def __init__(self, folder, *arguments, devices=2, output=None):
     write_task(folder)
     self.folder = folder / "run"
     self.log = folder / "log"
@@ -79,8 +87,8 @@ class Run:
           f"--run_dir={self.folder}",
         ],
         cwd=folder,
-        stdout=log,
-        stderr=log,
+        stdout=log if output is None else output,
+        stderr=log if output is None else output,
         env=os.environ
         | {
           "JAX_PLATFORMS": "cpu",

@@ -111,7 +111,10 @@ def flag_entries(program: Program, config: Any) -> list[str]:
   for field in program.fields:
     if field.metadata["group"]:
       lines += ["", f"{field.metadata['group']}:"]
-    default = _shown(getattr(config, field.name), field.metadata["unit"])
+    value = getattr(config, field.name)
+    default = _shown(value, field.metadata["unit"])
+    if value is True:
+      default += f"; off: --no{field.name}"
     lines += entry(f"--{field.name}", f"{field.metadata['text']} ({default})")
   return lines
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from meta_train import terminal
 from meta_train.command import command_line, guard, signals
 from meta_train.errors import UserError
 
@@ -33,7 +34,7 @@ def run_program(
   """
   name = program.name.removeprefix("python -m ")
   try:
-    with signals.terminable():
+    with signals.terminable(), terminal.heard():
       guard.check_packages()
       parsed = command_line.parse(
         program, sys.argv[1:] if arguments is None else arguments
@@ -44,13 +45,11 @@ def run_program(
       else:
         run(config)
   except UserError as error:
-    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    terminal.say(f"{name}: {' '.join(str(error).split())}")
     return 2
   except signals.Stopped as error:
-    print(
-      f"{name}: stopped; the same command continues with what is missing",
-      file=sys.stderr,
-      flush=True,
+    terminal.say(
+      f"{name}: stopped; the same command continues with what is missing"
     )
     # Jobs on other threads may be inside a compiled program still, and all
     # rows that are done are on the disk.
@@ -76,17 +75,30 @@ def run_on_folders(
     text: for `--help`.
   """
   words = list(sys.argv[1:] if arguments is None else arguments)
-  if {"--help", "-h", "-help"} & set(words):
-    print(text)
-    return 0
   try:
-    for word in words:
-      if word.startswith("-"):
-        raise UserError(f"unknown flag {word}; give folders alone, see --help")
-    run(words)
+    with signals.terminable(), terminal.heard():
+      if {"--help", "-h", "-help"} & set(words):
+        print(text)
+        return 0
+      for word in words:
+        if word.startswith("-"):
+          raise UserError(
+            f"unknown flag {word}; give folders alone, see --help"
+          )
+      run(words)
   except UserError as error:
-    print(f"{name}: {error}", file=sys.stderr)
+    terminal.say(f"{name}: {error}")
     return 2
+  except OSError as error:
+    where = f" {error.filename}" if error.filename else ""
+    terminal.say(
+      f"{name}: cannot read or write{where} ({error.strerror or error}); make "
+      "room, or name a folder that is yours"
+    )
+    return 2
+  except signals.Stopped as error:
+    terminal.say(f"{name}: stopped; the same command begins again")
+    return error.code
   return 0
 
 

@@ -10,9 +10,10 @@ Main names: `terminable`, `Requests`, `Stopped`.
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
+
+from meta_train.terminal import say
 
 _NAMES: dict[int, str] = {
   signal.SIGINT: "interrupted",
@@ -75,11 +76,7 @@ def noted() -> Iterator[Requests]:
     if requests.number:
       raise Stopped(number)
     requests.number = number
-    print(
-      "\nstopping after this outer step; once more: at once",
-      file=sys.stderr,
-      flush=True,
-    )
+    say("\nstopping after this outer step; once more: at once")
 
   with _handled(note):
     yield requests

@@ -23,9 +23,7 @@ Main names: `parse`.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from meta_train.engine import groups
@@ -58,16 +56,12 @@ def parse(
     if name in scales:
       raise UserError(f"--{flag}={text} names {name} twice; leave one out")
     scales[name] = _scale(flag, text, scale)
-  leaves, structure = jax.tree.flatten(theta)
-  spread = [
-    np.full(np.shape(leaf), _scale_of(path, scales), np.float32)
-    for path, leaf in zip(groups.paths(theta), leaves, strict=True)
-  ]
-  if not any(map(np.any, spread)):
+  found = groups.spread(theta, lambda path: _scale_of(path, scales))
+  if not np.any(found):
     raise UserError(
       f"--{flag}={text} leaves nothing; give some group a scale above 0"
     )
-  return ravel_pytree(jax.tree.unflatten(structure, spread))[0]
+  return found
 
 
 def _scale_of(path: str, scales: Mapping[str, float]) -> float:

@@ -4,13 +4,16 @@
 name, and `controller/log_step/b` that head's bias: a name stands for the arrays
 whose path begins with it.
 
-Main names: `names`, `paths`, `contains`, `check`.
+Main names: `names`, `paths`, `contains`, `spread`, `check`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 
 from meta_train.errors import UserError, closest
 
@@ -36,6 +39,23 @@ def names(theta: Mapping[str, Any]) -> tuple[str, ...]:
 def contains(group: str, path: str) -> bool:
   """Returns whether an array belongs to a group."""
   return path == group or path.startswith(f"{group}/")
+
+
+def spread(
+  theta: Mapping[str, Any], value_of: Callable[[str], float]
+) -> Float[Array, "theta"]:
+  """Returns flat theta with the value of its array for each meta-parameter.
+
+  Args:
+    theta: meta-parameters.
+    value_of: maps the path of an array to its value.
+  """
+  leaves, structure = jax.tree.flatten(theta)
+  values = [
+    np.full(np.shape(leaf), value_of(path), np.float32)
+    for path, leaf in zip(paths(theta), leaves, strict=True)
+  ]
+  return ravel_pytree(jax.tree.unflatten(structure, values))[0]
 
 
 def check(flag: str, text: str, group: str, theta: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ its length, and of those that are told a share is told a wrong one, off by a
 log-uniform factor between 1/5 and 5: users misjudge their training's length,
 and stop it early or go on.
 
-Main names: `draw_length`, `draw_told`, `WRONG`.
+Main names: `draw_length`, `unrolls`, `draw_told`, `WRONG`.
 """
 
 import math
@@ -22,6 +22,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 #: The largest factor by which a wrong horizon is off, in either direction.
 WRONG = 5.0
+
+
+def unrolls(*, truncation: int, low: int, high: int) -> tuple[int, int]:
+  """Returns the fewest and the most unrolls of an episode.
+
+  Args:
+    truncation: inner steps per unroll.
+    low: shortest episode, in inner steps.
+    high: longest episode, in inner steps.
+  """
+  return -(-low // truncation), high // truncation
 
 
 def draw_length(
@@ -48,10 +59,9 @@ def draw_length(
     share = jnp.minimum(jnp.asarray(outer_step, jnp.float32) / curriculum, 1.0)
     last = first + (last - first) * share
   drawn = jnp.exp(jax.random.uniform(key, minval=first, maxval=last))
-  unrolls = jnp.clip(
-    jnp.round(drawn / truncation), -(-low // truncation), high // truncation
-  )
-  return (unrolls * truncation).astype(jnp.int32)
+  bounds = unrolls(truncation=truncation, low=low, high=high)
+  count = jnp.clip(jnp.round(drawn / truncation), *bounds)
+  return (count * truncation).astype(jnp.int32)
 
 
 def draw_told(

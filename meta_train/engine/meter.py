@@ -3,15 +3,15 @@
 The sums are part of each checkpoint, so that a run which stopped between two
 rows writes the same next row as one that did not.
 
-Main names: `Meter`.
+Main names: `Meter`, `add`, `row`, `shares_left_out`, `left_out`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from meta_train.engine.outer import StepMetrics
+from meta_train.engine.outer_state import StepMetrics
 
 _MEANS = tuple(
   name
@@ -106,3 +106,41 @@ def row(meter: Meter, names: Sequence[str]) -> dict[str, Any]:
     columns[f"meta_loss/{name}"] = float(losses[number])
     columns[f"diverged/{name}"] = float(diverged[number])
   return columns
+
+
+def shares_left_out(rows: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
+  """Returns what a run could not use, or not as it was.
+
+  Args:
+    rows: all rows of the run.
+
+  Returns:
+    The outer steps that were skipped, and the share of the tasks' estimates
+    that were limited or dropped.
+  """
+  skipped, limited, last = 0, 0.0, 0.0
+  for each in rows:
+    now, more, share = (
+      value if isinstance(value := each.get(name), int | float) else 0
+      for name in ("outer_step", "skipped", "grad_limited")
+    )
+    skipped += int(more)
+    limited += (now - last) * share
+    last = now
+  return skipped, limited / max(last, 1)
+
+
+def left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns `shares_left_out` as a sentence; empty where there is nothing."""
+  skipped, limited = shares_left_out(rows)
+  sentences = [
+    f"{skipped} outer steps were skipped, since the meta-gradient was not "
+    "finite"
+    if skipped
+    else "",
+    f"{limited:.2%} of the tasks' estimates had their norm limited, or were "
+    "dropped"
+    if limited
+    else "",
+  ]
+  return "; ".join(filter(None, sentences))

@@ -17,31 +17,31 @@ devices or processes share the work, and nothing random needs to be kept.
 An estimate that is not finite changes nothing but the tasks' own states: the
 step is skipped and counted.
 
-Main names: `OuterLoop`, `OuterState`, `StepMetrics`.
+Main names: `OuterLoop`.
 """
 
 import concurrent.futures
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from meta_train.engine import between, shares
 from meta_train.engine import phases as phases_lib
+from meta_train.engine.family_programs import AXIS, FamilyPrograms
 from meta_train.engine.feed import Feed
+from meta_train.engine.outer_state import OuterState, StepMetrics
 from meta_train.engine.phases import Phase
 from meta_train.engine.processes import Group
 from meta_train.engine.visits import Visits
 from meta_train.errors import UserError
 from meta_train.estimators import Estimator
-from meta_train.run import memory_maps
 
-AXIS = "tasks"
 #: An outer step that is never reached: its keys start the first episodes, and
 #: those below it the first ones of later phases.
 NEVER = np.iinfo(np.int32).max
@@ -49,64 +49,13 @@ NEVER = np.iinfo(np.int32).max
 MAX_SKIPPED = 20
 
 
-class OuterState(NamedTuple):
-  """Everything a run needs to go on, bit for bit.
-
-  Attributes:
-    outer_step: finished outer steps.
-    theta: flat meta-parameters.
-    average: their running average, the result of meta-training.
-    optimizer: state of the outer optimizer.
-    skipped: outer steps skipped in a row, up to now.
-    tasks: the estimators' states, one entry per family, with this process's
-      tasks along the first axis of every leaf.
-  """
-
-  outer_step: Int[Array, ""]
-  theta: Float[Array, "theta"]
-  average: Float[Array, "theta"]
-  optimizer: Any
-  skipped: Int[Array, ""]
-  tasks: tuple[Any, ...]
-
-
-class StepMetrics(NamedTuple):
-  """What one outer step tells; means over tasks.
-
-  Attributes:
-    meta_loss: over the visited families.
-    diverged_fraction: of the perturbed copies, over the visited families.
-    grad_norm: of the estimated meta-gradient, before it is clipped as a whole.
-    grad_variance: of that estimate, from the spread of its tasks; see
-      `meta_train.engine.shares`.
-    grad_snr: its signal-to-noise ratio; 0 on average for pure noise.
-    grad_limited: share of the tasks' estimates whose norm was limited, or that
-      were dropped since they were not finite.
-    skipped: whether the step changed nothing, since the estimate was not
-      finite.
-    families: the numbers of the visited families.
-    family_losses: the meta-loss by visited family.
-    family_diverged: the fraction diverged by visited family.
-  """
-
-  meta_loss: float
-  diverged_fraction: float
-  grad_norm: float
-  grad_variance: float
-  grad_snr: float
-  grad_limited: float
-  skipped: bool
-  families: tuple[int, ...]
-  family_losses: tuple[float, ...]
-  family_diverged: tuple[float, ...]
-
-
 class OuterLoop:
   """Meta-training as two functions, `init` and `step`; final.
 
   Args:
     estimators: one per task family.
-    optimizer: outer optax optimizer.
+    optimizer: outer optax optimizer; it is given the `length` of the phase
+      too, should it want it.
     num_tasks: tasks per family, in all processes together.
     theta_average: decay per outer step of the average of theta.
     key: the run's key.
@@ -122,7 +71,9 @@ class OuterLoop:
 
   Attributes:
     group: the processes of the run.
-    num_devices: devices of this process that share its tasks.
+    devices: devices of this process that share its tasks.
+    num_devices: how many.
+    phases: which meta-parameters learn when.
   """
 
   def __init__(
@@ -141,63 +92,35 @@ class OuterLoop:
     phases: tuple[Phase, ...] | None = None,
     feed: Feed | None = None,
   ):
-    self._estimators = estimators
-    self._optimizer = optimizer
+    self._optimizer = optax.with_extra_args_support(optimizer)
     self._num_tasks = num_tasks
     self._theta_average = theta_average
-    self._key = key
     self.group = group or Group()
+    self.devices = tuple(devices)
     self.num_devices = len(devices)
     self._balanced = balanced
-    self._limit = limit
     self._visits = visits or Visits(len(estimators))
     self._feed = feed or Feed((), (), num_tasks=num_tasks)
-    self._mesh = jax.make_mesh(
+    mesh = jax.make_mesh(
       (len(devices),),
       (AXIS,),
       axis_types=(jax.sharding.AxisType.Auto,),
       devices=devices,
     )
-    by_task, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    self._everywhere = NamedSharding(self._mesh, everywhere)
-    self._by_task = NamedSharding(self._mesh, by_task)
-    self._numbers = jax.device_put(
-      np.array(self.group.share(num_tasks), np.int32), self._by_task
+    self._everywhere = NamedSharding(mesh, PartitionSpec())
+    self._programs = FamilyPrograms(
+      estimators,
+      num_tasks=num_tasks,
+      numbers=self.group.share(num_tasks),
+      key=key,
+      mesh=mesh,
+      limit=limit,
     )
-    self._phases = tuple(
+    self._by_task = self._programs.by_task
+    self.phases = tuple(
       phase._replace(free=jax.device_put(phase.free, self._everywhere))
       for phase in phases or (Phase(0, jnp.float32(1.0)),)
     )
-
-    def start(family: int):
-      return jax.jit(
-        jax.shard_map(
-          lambda *inputs: self._start_tasks(family, *inputs),
-          mesh=self._mesh,
-          in_specs=(everywhere, everywhere, by_task),
-          out_specs=by_task,
-          check_vma=False,
-        ),
-        out_shardings=self._by_task,
-      )
-
-    def estimate(family: int):
-      return jax.jit(
-        jax.shard_map(
-          lambda *inputs: self._estimate_tasks(family, *inputs),
-          mesh=self._mesh,
-          in_specs=(everywhere,) * 3 + (by_task,) * 3,
-          out_specs=by_task,
-          check_vma=False,
-        ),
-        donate_argnums=3,
-        # Named, since on one device the same sharding has two names.
-        out_shardings=self._by_task,
-      )
-
-    families = range(len(estimators))
-    self._start: tuple[Any, ...] = tuple(start(family) for family in families)
-    self._estimate: tuple[Any, ...] = tuple(map(estimate, families))
     self._apply: Any = jax.jit(
       self._apply_gradient,
       donate_argnums=0,
@@ -211,7 +134,7 @@ class OuterLoop:
       theta: flat meta-parameters to start from.
     """
     state = self._fresh(jnp.asarray(theta))
-    return self.place(state._replace(tasks=self._started(NEVER)))
+    return self.place(state._replace(tasks=self._programs.started(NEVER)))
 
   def template(self, theta: Float[Array, "theta"]) -> OuterState:
     """Returns shapes and dtypes of a state of all processes' tasks.
@@ -220,18 +143,7 @@ class OuterLoop:
       theta: flat meta-parameters.
     """
     shapes = jax.eval_shape(self._fresh, theta)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    numbers = jax.ShapeDtypeStruct((self._num_tasks,), jnp.int32)
-    tasks = tuple(
-      jax.eval_shape(
-        lambda *inputs, f=family: self._start_tasks(f, *inputs),
-        number,
-        number,
-        numbers,
-      )
-      for family in range(len(self._estimators))
-    )
-    return shapes._replace(tasks=tasks)
+    return shapes._replace(tasks=self._programs.template())
 
   def place(self, state: OuterState) -> OuterState:
     """Puts a state where `step` wants it: task states by task."""
@@ -251,14 +163,14 @@ class OuterLoop:
     start = int(state.outer_step)
 
     def build(family: int) -> None:
-      self._estimate[family].lower(
+      self._programs.compile(
+        family,
         state.theta,
         state.outer_step,
-        self._phases[0].free,
+        self.phases[0].free,
         state.tasks[family],
-        self._numbers,
         self._feed.shapes(family),
-      ).compile()
+      )
 
     families = self._visits.first(num_steps, start)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -274,8 +186,8 @@ class OuterLoop:
       UserError: `MAX_SKIPPED` steps in a row were skipped.
     """
     outer_step = int(state.outer_step)
-    number = phases_lib.at(self._phases, outer_step)
-    phase = self._phases[number]
+    number = phases_lib.at(self.phases, outer_step)
+    phase = self.phases[number]
     if number and phase.start == outer_step:
       state = self._enter(state, number)
     visited = self._visits.at(outer_step)
@@ -286,12 +198,12 @@ class OuterLoop:
       batches = jax.device_put(batches, self._by_task)
     tasks, rows = list(state.tasks), []
     for family in visited:
-      tasks[family], row = self._estimate[family](
+      tasks[family], row = self._programs.estimate(
+        family,
         state.theta,
         state.outer_step,
         phase.free,
         tasks[family],
-        self._numbers,
         batches.get(family),
       )
       rows.append(row)
@@ -302,7 +214,12 @@ class OuterLoop:
         balanced=self._balanced,
       )
     # From the host straight into the program: `device_put` takes longer.
-    spread = self._apply(state._replace(tasks=()), joined.gradient, phase.free)
+    spread = self._apply(
+      state._replace(tasks=()),
+      joined.gradient,
+      phase.free,
+      np.float32(phase.length),
+    )
     skipped = not np.all(np.isfinite(joined.gradient))
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
       raise UserError(
@@ -330,7 +247,7 @@ class OuterLoop:
 
     One for each family that was visited and one more, and never more.
     """
-    return sum(p._cache_size() for p in (*self._estimate, self._apply))
+    return self._programs.compiled() + self._apply._cache_size()
 
   def _all_shares(self, rows: list[shares.Share]) -> shares.Share:
     """Returns the shares of all devices of all processes, in their order."""
@@ -338,10 +255,6 @@ class OuterLoop:
       lambda *xs: np.concatenate(xs, axis=1), *jax.device_get(rows)
     )
     return between.all_gather_rows(self.group, ours)
-
-  def _keys(self, outer_step, family: int, numbers) -> PRNGKeyArray:
-    key = jax.random.fold_in(jax.random.fold_in(self._key, outer_step), family)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
   def _fresh(self, theta: Float[Array, "theta"]) -> OuterState:
     return OuterState(
@@ -354,58 +267,20 @@ class OuterLoop:
       tasks=(),
     )
 
-  def _started(self, step: int, outer_step: int = 0) -> tuple[Any, ...]:
-    """Returns first episodes of all tasks, compiling several at a time.
-
-    Args:
-      step: number of an outer step that is not taken, for the keys.
-      outer_step: where schedules stand.
-    """
-    steps = np.int32(step), np.int32(outer_step)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      # `map` drops those that have not begun when one fails.
-      found = pool.map(lambda f: f(*steps, self._numbers), self._start)
-      states = tuple(found)
-    memory_maps.drop(self._start)  # Until the next phase, if there is one.
-    return states
-
   def _enter(self, state: OuterState, number: int) -> OuterState:
     """Begins a phase: from the result of the one before, and anew."""
     fresh = self._fresh(state.average)
     begun = fresh._replace(
       outer_step=state.outer_step,
-      tasks=self._started(NEVER - number, int(state.outer_step)),
+      tasks=self._programs.started(NEVER - number, int(state.outer_step)),
     )
     return self.place(begun)
 
-  def _start_tasks(
-    self, family: int, step, outer_step, numbers: Int[Array, "tasks"]
-  ):
-    keys = self._keys(step, family, numbers)
-    init = self._estimators[family].init
-    return jax.vmap(init, (0, None))(keys, outer_step)
-
-  def _estimate_tasks(
-    self,
-    family: int,
-    theta: Float[Array, "theta"],
-    outer_step: Int[Array, ""],
-    free: Float[Array, "theta"],
-    tasks: Any,
-    numbers: Int[Array, "tasks"],
-    batches: Any,
-  ) -> tuple[Any, shares.Share]:
-    """Runs on one device, with its own tasks only."""
-    keys = self._keys(outer_step, family, numbers)
-    estimate = self._estimators[family].estimate
-    tasks, estimates = jax.vmap(estimate, (None, 0, 0, None, 0, None))(
-      theta, tasks, keys, outer_step, batches, free
-    )
-    return tasks, shares.share([estimates], self._limit)
-
-  def _apply_gradient(self, state: OuterState, gradient, free) -> OuterState:
+  def _apply_gradient(
+    self, state: OuterState, gradient, free, length
+  ) -> OuterState:
     updates, optimizer = self._optimizer.update(
-      free * gradient, state.optimizer, state.theta
+      free * gradient, state.optimizer, state.theta, length=length
     )
     theta = optax.apply_updates(state.theta, free * updates)
     average = optax.incremental_update(

@@ -13,9 +13,7 @@ Main names: `Phase`, `parse`.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from meta_train.engine import groups
@@ -28,13 +26,21 @@ class Phase(NamedTuple):
   Attributes:
     start: its first outer step.
     free: 1 for the meta-parameters that learn, 0 for the frozen ones.
+    length: its outer steps; 0: not known.
   """
 
   start: int
   free: Float[Array, "theta"]
+  length: int = 0
 
 
-def parse(text: str, theta: Mapping[str, Any]) -> tuple[Phase, ...]:
+def parse(
+  text: str,
+  theta: Mapping[str, Any],
+  *,
+  outer_steps: int = 0,
+  learns: float | Float[Array, "theta"] = 1.0,
+) -> tuple[Phase, ...]:
   """Reads the phases of a run.
 
   Args:
@@ -42,9 +48,12 @@ def parse(text: str, theta: Mapping[str, Any]) -> tuple[Phase, ...]:
       but the last say after a colon how many outer steps they take; empty:
       one phase of all groups.
     theta: meta-parameters; see `meta_train.engine.groups` for their groups.
+    outer_steps: of the whole run, where the last phase ends.
+    learns: 0 for meta-parameters that other settings keep from learning.
 
   Raises:
-    UserError: a group is unknown, or the lengths are not as stated.
+    UserError: a group is unknown or cannot learn, or the lengths are not as
+      stated.
   """
   phases, start = [], 0
   parts = (text or "+".join(theta)).split(",")
@@ -53,15 +62,23 @@ def parse(text: str, theta: Mapping[str, Any]) -> tuple[Phase, ...]:
     chosen = [name.strip() for name in names.split("+")]
     for name in chosen:
       groups.check("phases", text, name, theta)
-    phases.append(Phase(start, _free(theta, chosen)))
+      if text and not np.any(_free(theta, [name]) * learns):
+        raise UserError(
+          f"--phases={text} lets {name} learn, which --sigma_scale or "
+          "--rate_scale multiplies by 0; give it a scale above 0, or leave it "
+          "out"
+        )
     last = number == len(parts) - 1
     if last and not length:
+      rest = max(outer_steps - start, 0)
+      phases.append(Phase(start, _free(theta, chosen), rest))
       break
     if last or not length.strip().isdecimal() or not int(length):
       raise UserError(
         f"--phases={text} must say for every phase but the last how many outer "
         "steps it takes, as in memory+direction+step:3000,controller"
       )
+    phases.append(Phase(start, _free(theta, chosen), int(length)))
     start += int(length)
   return tuple(phases)
 
@@ -71,14 +88,7 @@ def at(phases: tuple[Phase, ...], outer_step: int) -> int:
   return max(n for n, phase in enumerate(phases) if phase.start <= outer_step)
 
 
-def _free(theta: Mapping[str, Any], chosen: list[str]):
-  leaves, structure = jax.tree.flatten(theta)
-  masks = [
-    np.full(
-      np.shape(leaf),
-      any(groups.contains(name, path) for name in chosen),
-      np.float32,
-    )
-    for path, leaf in zip(groups.paths(theta), leaves, strict=True)
-  ]
-  return ravel_pytree(jax.tree.unflatten(structure, masks))[0]
+def _free(theta: Mapping[str, Any], chosen: list[str]) -> Float[Array, "theta"]:
+  return groups.spread(
+    theta, lambda path: any(groups.contains(name, path) for name in chosen)
+  )

@@ -11,7 +11,8 @@ where `jax.distributed` aborts it; and it works alike on every backend.
 A process that ends, however it ends, closes its connections, and the others
 notice at once. One that hangs, or whose machine or network is gone, no longer
 sends the sign of life that is due every few seconds, and counts as lost after
-`SILENT_S`.
+`SILENT_S`. One that computes for long does not: threads of its own send the
+signs and take in whatever the others say.
 
 Main names: `Group`, `join`, `LostProcessError`.
 """
@@ -19,6 +20,7 @@ Main names: `Group`, `join`, `LostProcessError`.
 import contextlib
 import hmac
 import json
+import queue
 import secrets
 import socket
 import struct
@@ -36,6 +38,7 @@ SILENT_S = 60.0
 START_S = 300
 _ADDRESS = "flt_lopt/address"
 _LENGTH = struct.Struct("<Q")
+_CHUNK = 2**20
 #: In place of a length: a sign of life, to be skipped.
 _ALIVE = _LENGTH.pack(2**64 - 1)
 
@@ -52,7 +55,12 @@ class LostProcessError(UserError):
 
 
 class _Link:
-  """A connection to one other process, with signs of life on it."""
+  """A connection to one other process, with signs of life on it.
+
+  What arrives is taken in at once and waits here, so that the other one can
+  send however long this one computes. The connection's limit is on silence: on
+  waiting for any byte to come, or to go.
+  """
 
   def __init__(self, connection: socket.socket):
     connection.settimeout(SILENT_S)
@@ -60,28 +68,48 @@ class _Link:
     self._connection = connection
     self._lock = threading.Lock()
     self._closed = threading.Event()
-    threading.Thread(target=self._live, daemon=True).start()
+    self._arrived: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
+    for work in (self._live, self._listen):
+      threading.Thread(target=work, daemon=True).start()
 
   def send(self, data: bytes) -> None:
-    with self._lock:
-      self._connection.sendall(_LENGTH.pack(len(data)) + data)
+    self._push(_LENGTH.pack(len(data)), data)
 
   def receive(self) -> bytes:
-    while (head := _read(self._connection, _LENGTH.size)) == _ALIVE:
-      pass
-    return _read(self._connection, *_LENGTH.unpack(head))
+    found = self._arrived.get()
+    if isinstance(found, OSError):
+      self._arrived.put(found)  # For whoever asks again.
+      raise found
+    return found
 
   def close(self) -> None:
     self._closed.set()
+    with contextlib.suppress(OSError):
+      self._connection.shutdown(socket.SHUT_RDWR)  # Ends `_listen`.
     self._connection.close()
+
+  def _push(self, *parts: bytes) -> None:
+    with self._lock:
+      for part in parts:
+        rest = memoryview(part)
+        while rest:  # `sendall` would bound the whole by the limit.
+          rest = rest[self._connection.send(rest[:_CHUNK]) :]
 
   def _live(self) -> None:
     while not self._closed.wait(SILENT_S / 10):
       try:
-        with self._lock:
-          self._connection.sendall(_ALIVE)
+        self._push(_ALIVE)
       except OSError:
         return  # Whoever sends or receives next will find out.
+
+  def _listen(self) -> None:
+    try:
+      while True:
+        head = _read(self._connection, _LENGTH.size)
+        if head != _ALIVE:
+          self._arrived.put(_read(self._connection, *_LENGTH.unpack(head)))
+    except OSError as error:
+      self._arrived.put(error)
 
 
 class Group:
@@ -309,7 +337,7 @@ def _accept(server: socket.socket, size: int, token: bytes):
 def _read(link: socket.socket, length: int) -> bytes:
   parts = bytearray()
   while len(parts) < length:
-    part = link.recv(min(length - len(parts), 2**20))
+    part = link.recv(min(length - len(parts), _CHUNK))
     if not part:
       raise ConnectionResetError("closed")
     parts += part

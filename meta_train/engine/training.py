@@ -1,19 +1,17 @@
 """From settings to the parts of a meta-training run.
 
-Main names: `Parts`, `build`, `outer_optimizer`.
+Main names: `Parts`, `build`, `cautions`.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
 
 import flt_lopt
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import group_scales, phases
+from meta_train.engine import group_scales, outer_optimizer, phases
 from meta_train.engine.feed import Feed
 from meta_train.engine.objectives import OBJECTIVES
 from meta_train.engine.outer import OuterLoop
@@ -71,6 +69,8 @@ def build(
   config: MetaTrainConfig,
   families: tuple[Any, ...],
   group: Group | None = None,
+  *,
+  fresh: bool = True,
 ) -> Parts:
   """Puts a run together; nothing is compiled yet.
 
@@ -78,6 +78,8 @@ def build(
     config: the settings.
     families: task families to meta-train on.
     group: the processes of the run; None: only this one.
+    fresh: whether theta is to be what the run begins with; else only its
+      shapes count, and no file of weights is read.
 
   Raises:
     UserError: a name is unknown, or settings don't fit each other or the
@@ -89,7 +91,8 @@ def build(
   lopt = flt_lopt.LearnedOptimizer(optimizer_config(config))
   key = jax.random.key(config.seed)
   init_key, run_key = jax.random.split(key)
-  theta = _start(config, lopt, init_key)
+  theta = _start(config, lopt) if fresh and config.init_from else None
+  theta = lopt.init(init_key) if theta is None else theta
   flat, unravel = ravel_pytree(theta)
   unrollers = [
     Unroller(
@@ -109,6 +112,7 @@ def build(
     for family in families
   ]
   scale = group_scales.parse("sigma_scale", config.sigma_scale, theta)
+  rates = group_scales.parse("rate_scale", config.rate_scale, theta)
   sigma = config.sigma * scale
   estimators = tuple(
     make_estimator(
@@ -124,14 +128,18 @@ def build(
     )
     for unroller in unrollers
   )
+  if config.sigma_scale and estimators[0].copies == 1:
+    raise UserError(
+      f"--sigma_scale={config.sigma_scale} does nothing for --estimator="
+      f"{config.estimator}, which perturbs nothing; give --sigma_scale= to "
+      "leave it empty, or use --rate_scale"
+    )
   visits = Visits(
     len(families), per_step=config.families_per_step, seed=config.seed
   )
   loop = OuterLoop(
     estimators,
-    outer_optimizer(
-      config, group_scales.parse("rate_scale", config.rate_scale, theta)
-    ),
+    outer_optimizer.make(config, rates),
     num_tasks=config.num_tasks,
     theta_average=config.theta_average,
     key=run_key,
@@ -140,7 +148,12 @@ def build(
     visits=visits,
     balanced=config.balance_families,
     limit=config.task_gradient_clip,
-    phases=phases.parse(config.phases, theta),
+    phases=phases.parse(
+      config.phases,
+      theta,
+      outer_steps=config.outer_steps,
+      learns=scale * rates,
+    ),
     feed=Feed(
       families,
       [estimator.fed_steps for estimator in estimators],
@@ -171,39 +184,32 @@ def _supervision(config: MetaTrainConfig) -> Supervision | None:
   )
 
 
-def outer_optimizer(
-  config: MetaTrainConfig, scale: float | Float[Array, "theta"] = 1.0
-) -> optax.GradientTransformation:
-  """Returns Adam behind a clip of the global norm, with its schedule.
+def cautions(
+  config: MetaTrainConfig, stretches: tuple[phases.Phase, ...]
+) -> list[str]:
+  """Returns sentences on settings that the run is too short for.
 
   Args:
     config: the settings.
-    scale: what multiplies its updates.
+    stretches: the phases of the run.
   """
-  rate = config.outer_learning_rate
-  schedule: optax.ScalarOrSchedule = rate
-  if config.outer_decay:
-    schedule = optax.warmup_cosine_decay_schedule(
-      init_value=rate / (config.outer_warmup + 1),
-      peak_value=rate,
-      warmup_steps=config.outer_warmup,
-      decay_steps=config.outer_decay,
-      end_value=0.05 * rate,
+  found, steps = [], config.outer_steps
+  late = [phase.start for phase in stretches if phase.start >= steps]
+  if late:
+    found.append(
+      f"--phases={config.phases} has a phase that begins at outer step "
+      f"{late[0]}, and --outer_steps={steps} is not beyond it"
     )
-  elif config.outer_warmup:
-    schedule = optax.warmup_constant_schedule(
-      rate / (config.outer_warmup + 1), rate, config.outer_warmup
+  if config.expert and config.expert_fade > steps:
+    found.append(
+      f"--expert_fade={config.expert_fade} is longer than "
+      f"--outer_steps={steps}, so the weights never get to their last values"
     )
-  return optax.chain(
-    optax.clip_by_global_norm(config.outer_gradient_clip),
-    optax.adam(schedule),
-    optax.stateless(lambda updates, _: scale * updates),
-  )
+  return found if steps else []
 
 
-def _start(config, lopt, key):
-  if not config.init_from:
-    return lopt.init(key)
+def _start(config: MetaTrainConfig, lopt: flt_lopt.LearnedOptimizer):
+  """Returns the weights that the run is to start from."""
   stored, theta = flt_lopt.load(config.init_from)
   here = dataclasses.asdict(lopt.config)
   there = dataclasses.asdict(stored)
@@ -216,9 +222,17 @@ def _start(config, lopt, key):
     raise UserError(
       f"--init_from={config.init_from} holds an optimizer of other settings; "
       f"this run has {', '.join(differing)}; give the run those of the file, "
-      "as by --variant"
+      f"as by {_variant_flag(stored)}"
     )
   return theta
+
+
+def _variant_flag(stored: flt_lopt.OptimizerConfig) -> str:
+  """Returns the flag that gives a run this optimizer, if there is one."""
+  for name in flt_lopt.list_variants():
+    if flt_lopt.make_variant(name) == stored:
+      return f"--variant={name}"
+  return "--variant and the flags after it"
 
 
 def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:

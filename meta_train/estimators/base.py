@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from meta_train.engine import horizons
 from meta_train.engine.unroll import Episode, Run, Unroller
 
 
@@ -128,7 +129,7 @@ def finite_or_zero(
 
 def longest(unroller: Unroller) -> int:
   """Returns the inner steps of the longest episode, in whole unrolls."""
-  return -(-unroller.max_horizon // unroller.truncation) * unroller.truncation
+  return _unrolls(unroller)[1] * unroller.truncation
 
 
 def unroll_of(batches: Any, unroller: Unroller, step: Int[Array, ""]) -> Any:
@@ -143,5 +144,13 @@ def mean_length(unroller: Unroller) -> int:
   """Returns the expected length of an episode, in inner steps."""
   low, high = math.log(unroller.min_horizon), math.log(unroller.max_horizon)
   drawn = np.exp(low + (high - low) * (np.arange(4096) + 0.5) / 4096)
-  unrolls = np.maximum(np.round(drawn / unroller.truncation), 1.0)
+  unrolls = np.clip(np.round(drawn / unroller.truncation), *_unrolls(unroller))
   return round(float(unrolls.mean()) * unroller.truncation)
+
+
+def _unrolls(unroller: Unroller) -> tuple[int, int]:
+  return horizons.unrolls(
+    truncation=unroller.truncation,
+    low=unroller.min_horizon,
+    high=unroller.max_horizon,
+  )

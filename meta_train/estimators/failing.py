@@ -8,12 +8,12 @@ them instead of at initial parameters.
 A state is kept at the start of an unroll in which, in some copy that had not
 diverged before, the run diverged or its training loss rose: its mean over the
 second half of the unroll exceeded that over the first by a quarter of its
-size. It is the first such copy's state, and the episode's task; the oldest of
-a full buffer makes room. Both halves of each pair begin alike in it. What
-begins is an episode like any other for the estimator: it counts its steps
-from 0 and remembers no perturbation, so that theta answers for what it does
-from there on, exactly; it ends where the kept one would have ended, and the
-optimizer is told what it was told and counts on.
+size. It is the first such copy's state whose parameters are finite, and the
+episode's task; the oldest of a full buffer makes room. Both halves of each
+pair begin alike in it. What begins is an episode like any other for the
+estimator: it counts its steps from 0 and remembers no perturbation, so that
+theta answers for what it does from there on, exactly; it ends where the kept
+one would have ended, and the optimizer is told what it was told and counts on.
 
 The gradient is that of a mixture of episodes, fresh and resumed; the share of
 the resumed, which are shorter, is one of episodes, not of steps.
@@ -82,6 +82,9 @@ class FailingStates:
     """
     if not self.slots:
       return kept
+    # The loss of a state's last step may be finite and what it led to not.
+    finite = jnp.isfinite(runs.params).reshape(len(failed), -1)
+    failed = failed & jnp.all(finite, axis=1)
     which, slot = jnp.argmax(failed), kept.count % self.slots
     run = jax.tree.map(lambda x: x[which], runs)
     episodes, runs = jax.tree.map(

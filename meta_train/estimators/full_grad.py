@@ -11,7 +11,7 @@ function, exact and often useless (Metz et al. 2019); for short ones, the
 answer that the other estimators are held against.
 
 Cost: reverse mode needs a loop of known length, so each call runs
-ceil(max_horizon / truncation) unrolls, forwards and then once more and
+floor(max_horizon / truncation) unrolls, forwards and then once more and
 backwards; what is past the horizon is computed and discarded. Memory is that
 of one inner state per unroll and the activations of one unroll, by
 checkpointing at the edges of unrolls. A gradient that isn't finite counts as

@@ -3,6 +3,8 @@
 Main names: `Problems`, `load_problems`, `choose_tasks`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -37,29 +39,73 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   from tasks import augment
 
   augmentations = [name for name in config.augment.split(",") if name]
-  try:
-    if not config.task:
+  if not config.task:
+    with _found("the suite"):
       suite = tasks.get_suite(
         config.task_suite,
         data_dir=config.data_dir or None,
         augment=augmentations,
       )
-      if not suite.train:
-        raise UserError(
-          f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
-          "is for evaluation, choose another (--list_suites)"
-        )
-      train = _chosen(config.families, suite.train)
-      return Problems(train, suite.validation, suite.held_out)
+    if not suite.train:
+      raise UserError(
+        f"--task_suite={config.task_suite} has no tasks to meta-train on; it "
+        "is for evaluation, choose another (--list_suites)"
+      )
+    train = _chosen(config.families, suite.train)
+    problems = Problems(train, suite.validation, suite.held_out)
+    _check_data(config, problems)
+    return problems
+  with _found(f"--task={config.task}"):
     own = tasks.user_family(config.task)
-    _check_shapes(config.task, own)
+  # What goes wrong in the task's own code keeps its traceback.
+  _check_shapes(config.task, own)
+  with _found(f"--task={config.task}"):
     family = augment.augment(own, *augmentations)
-  except ValueError as error:
-    given = f"--task={config.task}" if config.task else "the suite"
-    raise UserError(f"{given}: {error}") from error
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
   return Problems((family,), (), (family.task_fn(cfg),))
+
+
+@contextlib.contextmanager
+def _found(given: str) -> Iterator[None]:
+  """Makes a ValueError a UserError that names what was given."""
+  try:
+    yield
+  except ValueError as error:
+    raise UserError(f"{given}: {error}") from error
+
+
+def _check_data(config: MetaTrainConfig, problems: Problems) -> None:
+  """Refuses a data folder that lacks what the tasks will read, before they do.
+
+  Raises:
+    UserError: a file is missing or damaged.
+  """
+  if not config.data_dir:
+    return
+  key = jax.random.key(0)
+  used = [*problems.train]
+  used += problems.validation if config.validate_every else ()
+  used += problems.held_out if config.evaluate else ()
+  for problem in used:
+    try:
+      is_family = hasattr(problem, "task_fn")
+      task = problem.task_fn(problem.sample(key)) if is_family else problem
+      jax.eval_shape(_start_of(task), key)
+    except (FileNotFoundError, ValueError) as error:
+      raise UserError(
+        f"--data_dir={config.data_dir}, for {problem.name}: {error}"
+      ) from error
+
+
+def _start_of(task):
+  """Returns a function of a key that gives parameters and the first loss."""
+
+  def start(key):
+    params, model_state = task.init_with_state(key)
+    return params, task.loss_with_state(params, model_state, key, None)[0]
+
+  return start
 
 
 def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -79,9 +125,7 @@ def _check_shapes(name: str, family) -> None:
   """Refuses a user's task whose parameters or loss don't fit."""
 
   def probe(key):
-    task = family.task_fn(family.sample(key))
-    params, model_state = task.init_with_state(key)
-    return params, task.loss_with_state(params, model_state, key, None)[0]
+    return _start_of(family.task_fn(family.sample(key)))(key)
 
   params, loss = jax.eval_shape(probe, jax.random.key(0))
   dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}

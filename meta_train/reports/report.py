@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from meta_train.engine import meter
 from meta_train.evaluation.comparison import Comparison
 from meta_train.evaluation.summary import (
   Runs,
@@ -262,6 +263,7 @@ def _training_section(metrics: list[Row]) -> list[html.Html]:
     name: [row[name] for row in metrics if _is_number(row.get(name))]
     for name in ("wall_s", "inner_steps_per_s")
   }
+  skipped, limited = meter.shares_left_out(metrics)
   # Rows state the time since the row before; the first includes compilation.
   found = {
     "Outer steps": (last.get("outer_step"), "{:,.0f}"),
@@ -273,6 +275,11 @@ def _training_section(metrics: list[Row]) -> list[html.Html]:
     ),
     "Meta-loss, last row": (last.get("meta_loss"), "{:.4g}"),
     "Diverged tasks, last row": (last.get("diverged_fraction"), "{:.1%}"),
+    "Skipped outer steps": (skipped if "skipped" in last else None, "{:,.0f}"),
+    "Estimates limited or dropped": (
+      limited if "grad_limited" in last else None,
+      "{:.2%}",
+    ),
   }
   values = {
     title: form.format(value)

@@ -10,6 +10,7 @@ Main names: `CheckpointStore`.
 
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import chex
@@ -31,12 +32,22 @@ class CheckpointStore:
     keep: how many of the newest stay, at least 1.
     owner: what tells this run from others, as a JSON object; a checkpoint
       of another owner is refused.
+    defaults: what an owner has that a checkpoint says nothing of, since it
+      is older than that setting.
   """
 
-  def __init__(self, folder: pathlib.Path, *, keep: int, owner: dict[str, Any]):
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    keep: int,
+    owner: dict[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+  ):
     self.folder = folder
     self._keep = keep
     self._owner = owner
+    self._defaults = defaults or {}
     self._damaged: list[tuple[pathlib.Path, str]] = []
 
   def steps(self) -> list[int]:
@@ -152,13 +163,22 @@ class CheckpointStore:
     template: chex.ArrayTree,
   ) -> chex.ArrayTree:
     description = file.description
-    if (
-      description.get("owner") != self._owner
-      or description.get("outer_step") != outer_step
-    ):
+    if description.get("outer_step") != outer_step:
       raise UserError(
-        f"the checkpoint {path} belongs to a run with other settings or to "
-        "another step; restore the run's own, or name another --run_dir"
+        f"the checkpoint {path} is of outer step "
+        f"{description.get('outer_step')}; give it the name of that step"
+      )
+    theirs = {**self._defaults, **(description.get("owner") or {})}
+    differing = [
+      f"{name} {theirs.get(name)} instead of {self._owner.get(name)}"
+      for name in {**self._owner, **theirs}
+      if theirs.get(name) != self._owner.get(name)
+    ]
+    if differing:
+      raise UserError(
+        f"the checkpoint {path} belongs to a run with other settings "
+        f"({', '.join(differing)}); restore the run's own, or name another "
+        "--run_dir"
       )
     named = _named_arrays.NamedArrays(file.tensors, description["keys"])
     try:

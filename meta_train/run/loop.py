@@ -20,17 +20,18 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 from meta_train.command import signals
-from meta_train.config import MetaTrainConfig, options
+from meta_train.config import MetaTrainConfig
 from meta_train.engine import meter, training
 from meta_train.engine.processes import Group
 from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import Problems, load_problems
-from meta_train.reports import report
+from meta_train.reports import report, report_files
 from meta_train.run import (
   environment,
   memory_maps,
   run_folder,
+  run_record,
   saved,
   tensorboard,
 )
@@ -39,6 +40,7 @@ from meta_train.run.progress import Progress
 from meta_train.run.run_folder import WEIGHTS
 from meta_train.run.saved import Best, Saved
 from meta_train.run.validation import Validation
+from meta_train.terminal import say
 
 
 def run(config: MetaTrainConfig, group: Group | None = None) -> None:
@@ -61,7 +63,9 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
       f"--validate_every={config.validate_every}, but there are no validation "
       "tasks: a suite has them, a --task of your own has not; use 0"
     )
-  parts = training.build(config, problems.train, group)
+  # Process 0 alone reads weights to begin with, and only then.
+  begins = group.rank == 0 and not run_folder.has_checkpoint(config.folder)
+  parts = training.build(config, problems.train, group, fresh=begins)
   if group.rank:
     train(parts, config, problems, None)
     group.scatter(())  # Until the first process has done the rest.
@@ -79,7 +83,7 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
       )
       if config.evaluate:
         _evaluate(config, parts, problems, theta, folder.path)
-      elif config.report_every:
+      if config.evaluate or config.report_every:
         report.write_report(folder.path)
   group.scatter([b""] * group.size)
   _finish(config)
@@ -104,7 +108,8 @@ def train(
     The state after the last outer step.
 
   Raises:
-    Stopped: SIGINT or SIGTERM came; the state was saved.
+    Stopped: SIGINT or SIGTERM came; the state was saved. A validation that
+      was due then is made up for by the next start.
   """
   group, loop = parts.loop.group, parts.loop
   validate = Validation(
@@ -112,6 +117,7 @@ def train(
     parts.lopt,
     parts.unravel,
     num_steps=config.validation_steps,
+    devices=loop.devices,
   )
   state, template = saved.start(
     parts,
@@ -123,7 +129,7 @@ def train(
   if outer_step < config.outer_steps:
     loop.compile(state.outer, config.outer_steps - outer_step)
     if folder is not None and (advice := memory_maps.advice()):
-      print(f"warning: {advice}", file=sys.stderr, flush=True)
+      say(f"warning: {advice}")
   recent: collections.deque[float] = collections.deque(maxlen=50)
   since, since_s = outer_step, time.monotonic()
   with contextlib.ExitStack() as stack:
@@ -135,25 +141,42 @@ def train(
         stream=None if folder is not None else io.StringIO(),
       )
     )
-    write = stack.enter_context(
-      tensorboard.open_writer(
-        folder.path if folder else pathlib.Path(),
-        wanted=config.tensorboard and folder is not None,
-      )
-    )
+    write = stack.enter_context(_open_writer(config, folder))
     live = LiveReport(
       folder.path if folder else pathlib.Path(),
       every_s=config.report_every if folder else 0.0,
       write=report.write_report,
     )
     asked = stack.enter_context(signals.noted())
-    while outer_step < config.outer_steps:
+
+    def is_asked() -> bool:
+      # All processes stop at the same step, whichever was asked.
+      return group.any(asked.number != 0)
+
+    def is_due() -> bool:
+      last = outer_step == config.outer_steps
+      return bool(config.validate_every and validate.names and outer_step) and (
+        outer_step % config.validate_every == 0 or last
+      )
+
+    def validated(state: Saved) -> Saved:
+      """Keeps the score; its row is last, as the sign that all is done."""
+      state, row = _validate(validate, parts, state, folder)
+      _save(parts, state, template, folder)
+      if folder is not None:
+        folder.append_validation(row)
+        write(row)
+      return state
+
+    behind = stopping = False
+    if is_due() and group.any(_is_missing(folder, outer_step)):
+      state = validated(state)
+      stopping = is_asked()
+    while outer_step < config.outer_steps and not stopping:
       outer, metrics = loop.step(state.outer)
       state = state._replace(outer=outer, meter=meter.add(state.meter, metrics))
       outer_step += 1
       last = outer_step == config.outer_steps
-      # All processes stop at the same step, whichever was asked.
-      stopping = group.any(asked.number != 0)
       if outer_step % config.log_every == 0 or last:
         now_s = time.monotonic()
         if folder is not None:
@@ -163,28 +186,28 @@ def train(
           write(row)
         state = state._replace(meter=meter.empty(len(parts.names)))
         since, since_s = outer_step, now_s
-      validated = bool(config.validate_every and validate.names) and (
-        outer_step % config.validate_every == 0 or last
-      )
-      if validated:
-        state = _validate(validate, parts, state, folder)
+      stopping, behind = is_asked(), is_due()
       if (
-        outer_step % config.checkpoint_every == 0
-        or validated
-        or stopping
-        or last
+        outer_step % config.checkpoint_every == 0 or behind or stopping or last
       ):
         _save(parts, state, template, folder)
+      if behind and not stopping:
+        state, behind = validated(state), False
+        stopping = is_asked()
       recent.append(metrics.meta_loss)
       progress.update(outer_step, meta_loss=np.mean(recent))
       live.update()
-      if stopping and (not last or config.evaluate):
-        raise signals.Stopped(
-          asked.number or signal.SIGTERM,
-          f"outer step {outer_step} is saved; continue with: {_again()}",
-        )
+    stopping = stopping or is_asked()
+    more = outer_step < config.outer_steps or behind or config.evaluate
+    if stopping and more:
+      raise signals.Stopped(
+        asked.number or signal.SIGTERM,
+        f"outer step {outer_step} is saved; continue with: {_again()}",
+      )
+  if folder is not None and (text := meter.left_out(folder.metrics.read())):
+    say(text)
   if recent and metrics.diverged_fraction == 1.0:
-    _say(
+    say(
       "warning: at the end every inner run had diverged, so the optimizer has "
       "learned nothing from them; is the task's loss finite at its start?"
     )
@@ -206,12 +229,14 @@ def _announce(
 ) -> None:
   if folder is None:
     return
-  _say(
+  say(
     f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
     f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
   )
+  for text in training.cautions(config, parts.loop.phases):
+    say(f"warning: {text}")
   if len(parts.names) > 4:
-    _say(
+    say(
       f"compiling for {len(parts.names)} families, some seconds each; the "
       "programs are kept for later starts"
     )
@@ -242,15 +267,35 @@ def _row(
   }
 
 
+def _open_writer(
+  config: MetaTrainConfig, folder: run_folder.RunFolder | None
+) -> contextlib.AbstractContextManager[tensorboard.Write]:
+  if folder is None or not config.tensorboard:
+    return tensorboard.open_writer(pathlib.Path(), wanted=False)
+  rows = [*folder.metrics.read(), *folder.validation.read()]
+  return tensorboard.open_writer(folder.path, wanted=True, rows=rows)
+
+
+def _is_missing(folder: run_folder.RunFolder | None, outer_step: int) -> bool:
+  """Returns whether an outer step has no row of validation."""
+  return folder is not None and not any(
+    row["outer_step"] == outer_step for row in folder.validation.read()
+  )
+
+
 def _validate(
   validate: Validation,
   parts: training.Parts,
   state: Saved,
   folder: run_folder.RunFolder | None,
-) -> Saved:
-  """Scores the running average, and keeps it if it is the best so far."""
+) -> tuple[Saved, dict[str, Any]]:
+  """Scores the running average, and keeps it if it is the best so far.
+
+  Returns:
+    The state, and the row of validation.jsonl.
+  """
   if folder is None:
-    return state
+    return state, {}
   best, theta = state.best, state.outer.average
   if np.any(np.isnan(best.untrained)):
     start, _ = ravel_pytree(parts.lopt.init(jax.random.key(0)))
@@ -258,20 +303,18 @@ def _validate(
   gains = validate.losses(theta) - best.untrained
   outer_step, score = int(state.outer.outer_step), float(np.mean(gains))
   each = zip(validate.names, map(float, gains))
-  folder.append_validation(
-    {
-      "outer_step": outer_step,
-      "score": score,
-      **{f"score/{name}": gain for name, gain in each},
-    }
-  )
+  row = {
+    "outer_step": outer_step,
+    "score": score,
+    **{f"score/{name}": gain for name, gain in each},
+  }
   if score < best.score:
     best = best._replace(
       outer_step=np.array(outer_step, np.int64),
       score=np.array(score),
       theta=np.asarray(theta),
     )
-  return state._replace(best=best)
+  return state._replace(best=best), row
 
 
 def _save(
@@ -288,8 +331,14 @@ def _save(
 
 
 def _result(config: MetaTrainConfig, state: Saved):
-  if config.result == "best" and state.best.outer_step:
+  if config.result != "best":
+    return state.outer.average
+  if state.best.outer_step:
     return np.asarray(state.best.theta)
+  say(
+    "warning: --result=best, but there is no validation score; the result is "
+    "the running average at the end"
+  )
   return state.outer.average
 
 
@@ -304,7 +353,7 @@ def _provenance(
     "outer_steps": config.outer_steps,
     "result": config.result,
     "validation": _validation_record(best),
-    "settings": run_folder.fixed_part(config),
+    "settings": run_record.fixed_part(config),
     **{name: described[name] for name in kept},
   }
 
@@ -316,7 +365,7 @@ def _validation_record(best: Best) -> dict[str, Any] | None:
 
 
 def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
-  _say(
+  say(
     f"evaluating on {_names(problems.held_out)}: {config.eval_seeds} seeds, "
     f"{config.eval_steps} steps"
   )
@@ -328,44 +377,25 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     parts.lopt.init(jax.random.key(0)),
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
-    on_group=lambda text: _say(f"  {text}"),
+    on_group=lambda text: say(f"  {text}"),
   )
-  report.write_report(path)
 
 
 def _finish(config: MetaTrainConfig) -> None:
   """Prints the result, where it is, and what to do next."""
   folder = pathlib.Path(config.folder)
   for sentence in report.headlines(folder) if config.evaluate else ():
-    print(sentence)
+    say(sentence, sys.stdout)
   for what, name in (
     ("optimizer", WEIGHTS),
     ("pictures ", report.PICTURES),
     ("report   ", report.REPORT),
   ):
     if (folder / name).exists():
-      print(f"{what}  {folder / name}")
-  command = [
-    *("python", "-m", "meta_train"),
-    *_given(config),
-    f"--outer_steps={max(1, 2 * config.outer_steps)}",
-  ]
-  print(f"next: as long again, from here: {shlex.join(command)}")
-
-
-def _given(config: MetaTrainConfig) -> list[str]:
-  """Returns the flags that make this run, but for its length."""
-  default = MetaTrainConfig()
-  flags = [f"--task_suite={config.task_suite}"] if not config.task else []
-  for field in options():
-    name, value = field.name, getattr(config, field.name)
-    if name in ("task_suite", "outer_steps") or value == getattr(default, name):
-      continue
-    if isinstance(value, bool):
-      flags.append(f"--{name}" if value else f"--no{name}")
-    else:
-      flags.append(f"--{name}={value}")
-  return flags
+      say(f"{what}  {folder / name}", sys.stdout)
+  if config.outer_steps:
+    command = report_files.next_command(report_files.read_run(folder))
+    say(f"next: as long again, from here: {command}", sys.stdout)
 
 
 def _again() -> str:
@@ -381,7 +411,3 @@ def _shortened(names) -> str:
 
 def _names(problems) -> str:
   return ", ".join(problem.name for problem in problems)
-
-
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)

@@ -7,13 +7,17 @@ kept on disk, which makes every later start fast.
 Main names: `set_up`, `devices`, `num_cores`, `cache_folder`.
 """
 
+import math
 import os
 import pathlib
+import sys
 
 import jax
 
 from meta_train.engine import processes
 from meta_train.errors import UserError
+
+_CPU_MAX = pathlib.Path("/sys/fs/cgroup/cpu.max")
 
 
 def set_up(
@@ -80,8 +84,17 @@ def devices(count: int) -> list[jax.Device]:
 def num_cores() -> int:
   """Returns the number of CPU cores this process may use."""
   if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
+    return min(len(os.sched_getaffinity(0)), _quota())
   return os.cpu_count() or 1
+
+
+def _quota() -> int:
+  """Returns how many cores' time a container may use, begun ones included."""
+  try:
+    quota, period = _CPU_MAX.read_text().split()
+    return max(1, math.ceil(int(quota) / int(period)))
+  except (OSError, ValueError, ZeroDivisionError):
+    return sys.maxsize  # There is none, which is written as "max".
 
 
 def cache_folder(name: str) -> pathlib.Path | None:

@@ -7,12 +7,15 @@ when it is shown, so that reporting does not hold up the next step.
 Main names: `Progress`.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 import tqdm
+
+from meta_train.terminal import say
 
 
 class Progress:
@@ -45,14 +48,15 @@ class Progress:
     self._shown = (done, clock())
     self._bar: tqdm.tqdm | None = None
     if self._stream.isatty():
-      self._bar = tqdm.tqdm(
-        total=total,
-        initial=done,
-        unit="outer step",
-        dynamic_ncols=True,
-        file=self._stream,
-        smoothing=0.1,
-      )
+      with contextlib.suppress(OSError):
+        self._bar = tqdm.tqdm(
+          total=total,
+          initial=done,
+          unit="outer step",
+          dynamic_ncols=True,
+          file=self._stream,
+          smoothing=0.1,
+        )
 
   def update(self, outer_step: int, *, meta_loss: Any) -> None:
     """Tells that an outer step is done; prints only now and then.
@@ -73,14 +77,16 @@ class Progress:
   def note(self, text: str) -> None:
     """Prints a line of text, above the bar where there is one."""
     if self._bar is not None:
-      self._bar.write(text, file=self._stream)
+      with contextlib.suppress(OSError):
+        self._bar.write(text, file=self._stream)
     else:
-      print(text, file=self._stream, flush=True)
+      say(text, self._stream)
 
   def close(self) -> None:
     """Ends the bar."""
     if self._bar is not None:
-      self._bar.close()
+      with contextlib.suppress(OSError):
+        self._bar.close()
 
   def __enter__(self) -> "Progress":
     return self
@@ -94,7 +100,8 @@ class Progress:
       self._bar.set_postfix_str(
         f"meta-loss {meta_loss:.4f}, {inner}", refresh=False
       )
-      self._bar.update(outer_step - self._bar.n)
+      with contextlib.suppress(OSError):
+        self._bar.update(outer_step - self._bar.n)
       return
     left_s = (self._total - outer_step) / rate if rate > 0 else 0.0
     self.note(

@@ -1,23 +1,22 @@
 """The folder of a run: its settings, rows and checkpoints, kept safe.
 
 A folder belongs to one run and one process at a time. Opening it again
-continues the run, and is refused when the settings that shape its numbers
-differ, when another process holds it, or when it holds something else; in
-all of these nothing in it is touched. Rows and checkpoints are written so
-that a kill at any moment loses only work that the next start repeats.
+continues the run, and is refused when there is work in it and the settings
+that shape its numbers differ, when another process holds it, or when it holds
+something else; in all of these nothing in it is touched. Rows and checkpoints
+are written so that a kill at any moment loses only work that the next start
+repeats.
 
-Main names: `open_run`, `RunFolder`, `read_config`.
+Main names: `open_run`, `RunFolder`, `has_checkpoint`.
 """
 
 import contextlib
-import dataclasses
-import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import chex
-from absl import logging
 
 import flt_lopt
 from flt_lopt import _atomic_file
@@ -25,19 +24,16 @@ from meta_train import config as config_lib
 from meta_train import json_lines
 from meta_train.errors import UserError
 from meta_train.run import checkpoint as checkpoint_lib
-from meta_train.run import csv_rows, environment, locks
+from meta_train.run import csv_rows, locks, run_record
 
-CONFIG = "config.json"
-ENVIRONMENT = "environment.json"
+CONFIG = run_record.CONFIG
+ENVIRONMENT = run_record.ENVIRONMENT
 METRICS = "metrics.jsonl"
 TABLE = "metrics.csv"
 VALIDATION = "validation.jsonl"
 WEIGHTS = "theta.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
-
-_KIND = "flt_lopt run"
-_VERSION = 1
 
 
 class RunFolder:
@@ -74,7 +70,8 @@ class RunFolder:
     self.checkpoints = checkpoint_lib.CheckpointStore(
       path / CHECKPOINTS,
       keep=config.keep_checkpoints,
-      owner=fixed_part(config),
+      owner=run_record.fixed_part(config),
+      defaults=run_record.fixed_part(config_lib.MetaTrainConfig()),
     )
 
   def restore(
@@ -114,8 +111,10 @@ class RunFolder:
       self.table.rewrite(self.metrics.read())
       if self._former is not None:
         if found is not None:
-          _warn_of_changes(self.path, self._used)
-        _describe_start(self.path, self.config, self._command, self._used)
+          run_record.warn_of_changes(self.path, self._used)
+        run_record.describe_start(
+          self.path, self.config, self._command, self._used
+        )
     except OSError as error:
       raise _unwritable(self.path, error) from None
     return found
@@ -152,10 +151,15 @@ class RunFolder:
 
   @contextlib.contextmanager
   def writing(self) -> Iterator[None]:
-    """Makes an OSError a UserError that names the remedy."""
+    """Makes an OSError a UserError that names the remedy.
+
+    One that names a file elsewhere, as a task's data, is left as it is.
+    """
     try:
       yield
     except OSError as error:
+      if _is_elsewhere(error, self.path):
+        raise
       raise UserError(
         f"{self.path} cannot be written ({error.strerror or error}); make "
         "room, then start the same command again: it continues from the last "
@@ -206,8 +210,9 @@ def open_run(
       the record; a run that continues with others says so.
 
   Returns:
-    The open folder. In a new one config.json and environment.json are
-    written; in one to be continued `RunFolder.restore` does that.
+    The open folder. In a new one, and in one without any work in it,
+    config.json and environment.json are written; in one to be continued
+    `RunFolder.restore` does that.
 
   Raises:
     UserError: the folder cannot be written, is in use, holds something
@@ -226,10 +231,13 @@ def open_run(
     _check_ours(path)
     former = None
     if (path / CONFIG).exists():
-      former = read_config(path)
-      _check_same(path, former, config)
+      former = run_record.read_config(path)
+    if former is not None and _has_work(path):
+      run_record.check_same(path, former, config)
     else:
-      _describe_start(path, config, command, used)
+      # A start that failed before its first row binds nobody.
+      former = None
+      run_record.describe_start(path, config, command, used)
     return RunFolder(
       path, config, lock, command=command, former=former, used=used
     )
@@ -241,32 +249,10 @@ def open_run(
     raise
 
 
-def read_config(path: pathlib.Path | str) -> config_lib.MetaTrainConfig:
-  """Returns the settings of the run in a folder.
-
-  Args:
-    path: the run folder.
-
-  Raises:
-    UserError: config.json is missing, damaged, foreign, or of a version
-      with other settings.
-  """
-  file = pathlib.Path(path) / CONFIG
-  record = _read(file)
-  if record.get("kind") != _KIND or not isinstance(record.get("config"), dict):
-    raise UserError(
-      f"{file} is not the config.json of a run of flt_lopt; name another "
-      "--run_dir"
-    )
-  known = {field.name for field in config_lib.options()}
-  unknown = sorted(set(record["config"]) - known)
-  if unknown or record.get("version") != _VERSION:
-    raise UserError(
-      f"{file} was written by another version of flt_lopt"
-      f"{' (it sets ' + ', '.join(unknown) + ')' if unknown else ''}; "
-      "continue the run with that version, or name another --run_dir"
-    )
-  return config_lib.MetaTrainConfig(**record["config"])
+def has_checkpoint(path: pathlib.Path | str) -> bool:
+  """Returns whether the folder of a run has a checkpoint, whole or not."""
+  folder = pathlib.Path(path).expanduser() / CHECKPOINTS
+  return folder.is_dir() and any(folder.iterdir())
 
 
 def _check_ours(path: pathlib.Path) -> None:
@@ -294,88 +280,15 @@ def _check_ours(path: pathlib.Path) -> None:
     )
 
 
-def _check_same(
-  path: pathlib.Path,
-  old: config_lib.MetaTrainConfig,
-  new: config_lib.MetaTrainConfig,
-) -> None:
-  changed = [
-    f"--{field.name}={getattr(new, field.name)} instead of "
-    f"{getattr(old, field.name)}"
-    for field in config_lib.options()
-    if not field.metadata["may_change"]
-    and getattr(new, field.name) != getattr(old, field.name)
-  ]
-  if changed:
-    raise UserError(
-      f"the run in {path} was begun with other settings: "
-      f"{', '.join(changed)}; name another --run_dir, or leave them as they "
-      "were"
+def _has_work(path: pathlib.Path) -> bool:
+  """Says whether a folder has anything that took outer steps to make."""
+  return (
+    has_checkpoint(path)
+    or any(
+      json_lines.JsonLines(path / name).read() for name in (METRICS, VALIDATION)
     )
-
-
-def fixed_part(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
-  return {
-    field.name: getattr(config, field.name)
-    for field in config_lib.options()
-    if not field.metadata["may_change"]
-  }
-
-
-def _record(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
-  settings = dataclasses.asdict(config)
-  return {"kind": _KIND, "version": _VERSION, "config": settings}
-
-
-def _describe_start(
-  path: pathlib.Path,
-  config: config_lib.MetaTrainConfig,
-  command: Sequence[str],
-  used: Mapping[str, int],
-) -> None:
-  _atomic_file.remove_leftovers(path)
-  _write(path / CONFIG, _record(config))
-  _write(path / ENVIRONMENT, _environment(path, config, command, used))
-
-
-def _environment(
-  path: pathlib.Path,
-  config: config_lib.MetaTrainConfig,
-  command: Sequence[str],
-  used: Mapping[str, int],
-) -> dict[str, Any]:
-  """Describes this start, and keeps what was written of earlier ones."""
-  now = environment.describe(seed=config.seed, command=command)
-  now["used"] = dict(used)
-  try:
-    last = _read(path / ENVIRONMENT)
-  except UserError:  # Missing or damaged: no run needs it to continue.
-    return {**now, "earlier_starts": []}
-  earlier = last.pop("earlier_starts", [])
-  if not isinstance(earlier, list):
-    earlier = []
-  return {**now, "earlier_starts": [*earlier, last]}
-
-
-def _warn_of_changes(path: pathlib.Path, used: Mapping[str, int]) -> None:
-  """Warns where a run does not continue on what it was begun on."""
-  try:
-    former = _read(path / ENVIRONMENT)
-  except UserError:
-    return
-  now = environment.versions_of_numbers() | dict(used)
-  then = {**(former.get("versions") or {}), **(former.get("used") or {})}
-  changed = [
-    f"{name} {value} instead of {then[name]}"
-    for name, value in now.items()
-    if name in then and then[name] != value
-  ]
-  if changed:
-    logging.warning(
-      "the run continues with %s: it ends like one that was never stopped to "
-      "rounding, not bit for bit",
-      ", ".join(changed),
-    )
+    or _is_trained(path / WEIGHTS)
+  )
 
 
 def _outer_step(row: dict[str, Any]) -> int:
@@ -402,18 +315,8 @@ def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
   )
 
 
-def _read(file: pathlib.Path) -> dict[str, Any]:
-  try:
-    record = json.loads(file.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
-    raise UserError(
-      f"{file} cannot be read ({error}); mend it, or name another --run_dir"
-    ) from None
-  if not isinstance(record, dict):
-    raise UserError(f"{file} is not the file of a run of flt_lopt")
-  return record
-
-
-def _write(file: pathlib.Path, record: dict[str, Any]) -> None:
-  text = json.dumps(record, indent=2) + "\n"
-  _atomic_file.write_bytes(file, text.encode())
+def _is_elsewhere(error: OSError, folder: pathlib.Path) -> bool:
+  if not isinstance(error.filename, str | os.PathLike):
+    return False
+  file = pathlib.Path(error.filename).resolve()
+  return not file.is_relative_to(folder.resolve())

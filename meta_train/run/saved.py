@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from meta_train.engine import between, meter
-from meta_train.engine.outer import OuterState
+from meta_train.engine.outer_state import OuterState
 from meta_train.engine.training import Parts
 from meta_train.run.run_folder import RunFolder
 
@@ -85,6 +85,7 @@ def start(
   on_accepted()
   begun = b"1" if found else b"0"
   if group.scatter([begun] * group.size) == b"0":
+    (theta,) = between.broadcast(group, (theta,), (theta,))
     fresh = template._replace(outer=parts.loop.init(theta))
     return fresh, template
   saved = found[1] if found else template

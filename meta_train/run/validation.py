@@ -15,6 +15,7 @@ Main names: `Validation`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ class Validation:
     lopt: the learned optimizer.
     unravel: turns flat meta-parameters into a pytree.
     num_steps: inner steps of each run, rounded up to a multiple of 10.
+    devices: to share the seeds among; None: all.
   """
 
   def __init__(
@@ -50,11 +52,13 @@ class Validation:
     unravel: Any,
     *,
     num_steps: int,
+    devices: Sequence[jax.Device] | None = None,
   ):
+    devices = jax.local_devices() if devices is None else devices
     self.names = tuple(task.name for task in tasks)
     tenth = math.ceil(num_steps / 10)
     self._programs = [
-      _program(_unroller(task, lopt, unravel, tenth)) for task in tasks
+      _program(_unroller(task, lopt, unravel, tenth), devices) for task in tasks
     ]
 
   def losses(self, theta: Theta) -> Float[np.ndarray, "tasks"]:
@@ -87,9 +91,8 @@ def _unroller(task, lopt, unravel, tenth: int) -> Unroller:
   )
 
 
-def _program(unroller: Unroller):
+def _program(unroller: Unroller, devices: Sequence[jax.Device]):
   """Returns the compiled function of theta and seeds."""
-  devices = jax.local_devices()
   size = max(n for n in range(1, len(devices) + 1) if NUM_SEEDS % n == 0)
   mesh = jax.make_mesh(
     (size,),
