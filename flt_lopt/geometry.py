@@ -60,19 +60,18 @@ def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
 
 def fan_in(shape: tuple[int, ...]) -> int:
   """Returns the number of rows of a matrix, or of each in a stack."""
-  stack, rows, columns = _sizes(shape)
-  del stack, columns
-  return rows
+  return _sizes(shape)[1]
 
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
   """Returns the number of matrices, and the rows and columns of each."""
-  if len(shape) == 3:
-    first, second, third = shape
-    if first > second:
-      return 1, first, second * third
-    return first, second, third
-  return 1, int(np.prod(shape[:-1])), shape[-1]
+  dimensions = muon_dimensions(shape)
+  assert dimensions is not None
+  rows, columns = (
+    int(np.prod([shape[axis] for axis in np.atleast_1d(axes)]))
+    for axes in (dimensions.reduction_axis, dimensions.output_axis)
+  )
+  return int(np.prod(shape)) // (rows * columns), rows, columns
 
 
 class Nominal(NamedTuple):

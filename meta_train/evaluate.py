@@ -18,6 +18,7 @@ from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
 from meta_train.evaluation import baseline_results
+from meta_train.terminal import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     num_seeds=config.seeds,
   )
   for name in folder.announce(plan, config):
-    _say(
+    say(
       f"rows of {name} (other weights, or of another version) are replaced on "
       "these tasks"
     )
@@ -178,10 +179,6 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
   for sentence in suite_report.headlines(folder.path):
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
-
-
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
 
 
 def _plan(config: EvaluateConfig) -> Any:
@@ -253,7 +250,7 @@ def _measure_overhead(overhead, plan, config, folder) -> None:
       folder.overhead,
       num_tasks=config.overhead_tasks,
       num_steps=plan.num_steps,
-      on_job=_say,
+      on_job=say,
     )
 
 
@@ -268,11 +265,7 @@ class _Progress:
   def __call__(self, what: str) -> None:
     self._done += 1
     passed = time.monotonic() - self._begin_s
-    # One write, since jobs on several threads say theirs.
-    sys.stderr.write(
-      f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}\n"
-    )
-    sys.stderr.flush()
+    say(f"[{self._done} of at most {self.total}, {passed:.0f} s] {what}")
 
 
 if __name__ == "__main__":

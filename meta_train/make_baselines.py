@@ -8,7 +8,6 @@ Main names: `main`, `make`.
 """
 
 import dataclasses
-import functools
 import pathlib
 import sys
 import time
@@ -20,6 +19,7 @@ from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
 from meta_train.evaluation import baseline_results, baselines
+from meta_train.terminal import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _run(config: MakeBaselinesConfig) -> None:
       num_steps=config.steps,
       num_seeds=config.seeds,
       provenance={name: described[name] for name in kept},
-      on_job=functools.partial(print, file=sys.stderr, flush=True),
+      on_job=say,
     )
 
 

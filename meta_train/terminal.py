@@ -22,7 +22,9 @@ def say(text: str, stream: TextIO | None = None) -> None:
   """
   stream = sys.stderr if stream is None else stream
   try:
-    print(text, file=stream, flush=True)
+    # One write, since several threads may say something.
+    stream.write(f"{text}\n")
+    stream.flush()
   except BrokenPipeError:
     _leave(stream)
   # Full, closed, or in the middle of printing when a signal came.

@@ -14,11 +14,13 @@ heads of the controller that choose the length of each tensor's steps and what
 is written into its memory, 181 numbers in all. The result is the running
 average of theta that was best on the suite's validation tasks.
 
-Not more at once, and whole runs, because then something else is learned. The
-direction network, learned with the rest from the start (`--phases=step+memory+
-direction/last+controller/log_step+controller/write_gate`), leaves steps that
-don't fade where losses are to become very small: after 40 outer steps fields
-and physics-informed networks end at three to four times their loss. Truncated
+Not more at once, and whole runs, because then something else was learned, when
+steps did not yet fade with the gradient and weight decay could be negative. All
+from the start, the direction network too (`--phases=step+memory+direction/last+
+controller/log_step+controller/write_gate --sigma_scale=controller:0.5,
+direction:0.3 --rate_scale=controller:0.3,direction:0.3`): a score of -0.015
+after 40 outer steps, fields and physics-informed networks at three to four
+times their untrained loss; which of the parts does that is not known. Truncated
 backpropagation (`--estimator=truncated_grad --sigma_scale= --objective=log
 --phases=`) learns what helps within an unroll, smaller steps where the gradient
 is noisy, and its runs of 2,000 steps end higher than untrained ones; on runs of

@@ -15,7 +15,6 @@ Names: `Job`, `run_jobs`.
 import os
 import pathlib
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -23,14 +22,11 @@ from typing import Any, NamedTuple
 import jax
 
 from meta_train.rows import Row, read_rows, write_rows
+from meta_train.terminal import say
 
 #: Fields without which a row can't be told to be whole.
 REQUIRED = ("group", "group_size", "seed")
 Devices = Sequence[jax.Device]
-
-
-def _to_stderr(problem: str) -> None:
-  print(problem, file=sys.stderr, flush=True)
 
 
 class Job(NamedTuple):
@@ -54,7 +50,7 @@ def run_jobs(
   keep: Callable[[Row], bool] = lambda row: False,
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
-  on_problem: Callable[[str], None] = _to_stderr,
+  on_problem: Callable[[str], None] = say,
 ) -> list[Row]:
   """Runs the jobs whose rows are not there, and writes all rows.
 
