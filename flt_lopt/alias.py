@@ -62,7 +62,7 @@ def flt(
   warm-up and cosine decay over `num_steps`. Before meta-training a . y is the
   first reading, f = c = w = gamma = 0 and rho = 1, which is AdamW. In other
   geometries steps of matrices have other sizes; see `flt_lopt.geometry`. An
-  rms(p) below 1e-3 and an rms(d) below 0.1 count as these.
+  rms(p) below 1e-3 and an rms(d) below 0.01 count as these.
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or

@@ -15,9 +15,9 @@ from flt_lopt.attention import registry
 
 #: Version of the inputs that the networks see. Weights are void when it
 #: changes, and `load` refuses those of another version.
-FEATURE_SET = 4
+FEATURE_SET = 5
 
-DIRECTIONS = ("direction", "direction_magnitude", "off")
+DIRECTIONS = ("direction", "direction_magnitude", "linear", "off")
 GEOMETRIES = ("elementwise", "normalized", "orthogonal")
 #: Of any network: no weights file may ask for more.
 MAX_WIDTH = 256
@@ -46,7 +46,8 @@ class OptimizerConfig:
     storage: `"float32"`, or `"bfloat16"` with stochastic rounding.
     direction: what the network per parameter gives: `"direction"`, a
       residual to the nominal direction; `"direction_magnitude"`, a factor
-      too; or `"off"`, no network, and only the scalars of AdamW are learned.
+      too; `"linear"`, no network, but a learned combination of the memory's
+      readings; or `"off"`, and only the scalars of AdamW are learned.
     hidden_units: width of that network, which runs once per parameter and
       step.
     geometry: `"elementwise"`; `"normalized"`: steps of matrices, stacked
@@ -164,6 +165,11 @@ class OptimizerConfig:
   def make_second_moment(self):
     """Returns the form of the second moment."""
     return memory_lib.make_second_moment(self.second_moment)
+
+  @property
+  def has_network(self) -> bool:
+    """Whether there is a network per parameter."""
+    return self.direction in ("direction", "direction_magnitude")
 
   @property
   def state_floats(self) -> int:

@@ -10,10 +10,10 @@ an embedding or a stack of biases, can be given an optimizer of its own by
 
 Normalised: a tensor D of two axes or more moves along
 D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
-share whatever its shape; a stack has one RMS. An RMS below 0.1 counts as 0.1,
+share whatever its shape; a stack has one RMS. An RMS below 0.01 counts as 0.01,
 so that steps fade where gradients have become zero, whose direction the memory
-still has: Adam's direction has 0.2 where gradients are noise, and 1 where they
-agree.
+still has: Adam's direction has 0.2 where gradients are noise, 1 where they
+agree, and less where they shrink fast, as when a network fits all its data.
 
 Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
 Newton-Schulz iterations (optax's), times sqrt(max(1, columns / rows)), as in
@@ -36,7 +36,7 @@ from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers
 
 #: Directions of a smaller RMS count as this large where steps are relative.
-MIN_DIRECTION = 0.1
+MIN_DIRECTION = 0.01
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -79,7 +79,7 @@ class Nominal(NamedTuple):
 
   With p a tensor's parameters, d the direction and gamma a learned exponent,
   a step is exp(l) (RMS(p) / exp(s))^gamma RMS(d)^rho d / RMS(d) before the
-  learned rate, RMS(d) at least 0.1. With gamma = 1 it is in proportion to the
+  learned rate, RMS(d) at least 0.01. With gamma = 1 it is in proportion to the
   parameters.
 
   Attributes:

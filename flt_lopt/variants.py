@@ -44,6 +44,10 @@ VARIANTS: Mapping[str, Variant] = {
     "a magnitude per parameter beside the direction",
     {"direction": "direction_magnitude"},
   ),
+  "linear": Variant(
+    "a learned combination of the memory's readings, and no network",
+    {"direction": "linear"},
+  ),
   "normalized": Variant(
     "steps along matrices of a size that follows their shape",
     {"geometry": "normalized"},

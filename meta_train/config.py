@@ -296,6 +296,12 @@ class MetaTrainConfig:
     unit="floats per parameter",
     low=0,
   )
+  direction: str = option(
+    "",
+    "what is computed per parameter: direction (a network's), "
+    "direction_magnitude, linear (a learned combination of the memory's "
+    "readings) or off; empty: the variant's",
+  )
   hidden_units: int = option(
     0,
     "width of the direction network; 0: the variant's",

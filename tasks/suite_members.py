@@ -34,6 +34,7 @@ TRAIN = {
   ),
   "language": (
     "rnn_elman_dyck",
+    "transformer_recall_16x1",
     "transformer_recall",
     "performer_flt_recall",
   ),

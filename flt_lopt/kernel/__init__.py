@@ -7,7 +7,7 @@ The work is split by what it costs: `per_tensor`, which is cheap, and
 
 With n the nominal direction (Adam's), d the direction that is learned (see
 `flt_lopt.direction`), p the parameters and rms the root mean square over the
-tensor (of p never less than 1e-3, of d never less than 0.1), the update is
+tensor (of p never less than 1e-3, of d never less than 0.01), the update is
 
     u = -eta s(t) [ exp(c) l (rms(p)/q)**gamma rms(d)**rho d / rms(d) + w p ],
 
@@ -15,7 +15,7 @@ where l and q, 1 for the element-wise geometry, are those of
 `flt_lopt.geometry.nominal` (exp of its logarithms), eta is the learned step
 size, s the nominal schedule, c and w the controller's log step and weight
 decay. At initialisation gamma = 0, rho = 1, c = w = 0 and d = n: AdamW. With
-rho = 0 the step has unit size per tensor while rms(d) is above 0.1, and fades
+rho = 0 the step has unit size per tensor while rms(d) is above 0.01, and fades
 below; normalised steps of matrices begin with that.
 
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.

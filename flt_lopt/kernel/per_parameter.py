@@ -116,7 +116,7 @@ def direct(
   nominal = config.make_memory().nominal
   root, inverse = _roots(scalars, v)
   outer = _of_geometry(config, scalars, inverse)
-  if shared.network is None:
+  if not shared.read:
     return signals[nominal] * outer
   high = direction.limit(inverse)
   units = [signal * inverse for signal in signals]
@@ -129,15 +129,17 @@ def direct(
   for k, weight in enumerate(shared.read):
     if k != nominal:
       base = base + weight * features[k]
-  found = direction.apply(
-    shared.network,
-    base,
-    (
-      *features,
-      direction.clip(parameter * scalars.inverse_parameter, high),
-      direction.clip(root * scalars.inverse_unit, high),
-    ),
-  )
+  found = base
+  if shared.network is not None:
+    found = direction.apply(
+      shared.network,
+      base,
+      (
+        *features,
+        direction.clip(parameter * scalars.inverse_parameter, high),
+        direction.clip(root * scalars.inverse_unit, high),
+      ),
+    )
   return found if mask is None else found * mask
 
 

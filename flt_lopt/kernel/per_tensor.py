@@ -151,7 +151,7 @@ def before(
 def _shared(config: OptimizerConfig, theta, clock: clock_lib.Clock) -> Shared:
   bank = config.make_memory()
   network = None
-  if config.direction != "off":
+  if config.has_network:
     network = direction.unpack(
       theta["direction"], bank.num_reads, clock_lib.features(clock)
     )

@@ -39,6 +39,7 @@ def init_theta(config: OptimizerConfig, key) -> dict[str, Any]:
     step["matrix_log_rate"] = jnp.zeros([], jnp.float32)
     # Gamma and rho of vectors and scalars, and of matrices.
     step["exponents"] = jnp.zeros((2, 2), jnp.float32)
+  if config.has_network:
     theta["direction"] = direction.init(
       direction_key,
       bank.num_reads,

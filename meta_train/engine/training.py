@@ -55,7 +55,7 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
   """
   try:
     fields = (
-      *("memory", "memory_floats", "hidden_units"),
+      *("memory", "memory_floats", "direction", "hidden_units"),
       *("geometry", "controller"),
     )
     given = {name: getattr(config, name) for name in fields}

@@ -4,8 +4,8 @@
 is learned by policy gradients with a baseline (R. Williams, "Simple
 statistical gradient-following algorithms", 1992). `pendulum` swings up by a
 continuous torque and is learned by evolution strategies (T. Salimans et
-al., 2017). In both the value of the loss is minus the mean reward of a step;
-only its gradient is estimated.
+al., 2017). The value of the loss is the mean cost of a step, from 0; only its
+gradient is estimated.
 
 Main names: `CartPoleFamily`, `PendulumFamily`.
 """
@@ -59,7 +59,7 @@ class ControlFamily(ZooFamily):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CartPoleFamily(ControlFamily):
-  """Balances a pole on a cart; reward 1 per step until it falls."""
+  """Balances a pole on a cart; cost 1 per step once it has fallen."""
 
   data: str = "cart_pole"
 
@@ -96,11 +96,11 @@ class CartPoleFamily(ControlFamily):
     to_go = jnp.cumsum(reward[::-1], axis=0)[::-1]
     advantage = to_go - jnp.mean(to_go, axis=1, keepdims=True)
     surrogate = -jnp.mean(log_prob * reward * advantage)
-    value = -jnp.mean(reward)
+    value = jnp.mean(1.0 - reward)
     return value + surrogate - jax.lax.stop_gradient(surrogate)
 
   def loss_ceiling(self) -> float:
-    return 0.0
+    return 1.0
 
 
 def _cart_pole_step(

@@ -2,7 +2,11 @@
 
 Affine couplings in alternation (L. Dinh, J. Sohl-Dickstein and S. Bengio,
 "Density estimation using real NVP", 2017) on dequantised pixels. The loss
-is the negative log-likelihood in nats per dimension; it may be negative.
+is the negative log-likelihood in nats per dimension, of a density in units of
+the noise: the bound on that of the grey levels (L. Theis, A. van den Oord and
+M. Bethge, "A note on the evaluation of generative models", 2016). Pixels that
+are uniform within the noise have no density above 1, so that none is negative
+but by the chance of a batch.
 
 Main names: `FlowFamily`.
 """
@@ -77,10 +81,14 @@ class FlowFamily(ZooFamily):
       x = jnp.concatenate([kept, changed], axis=-1)
       log_volume = log_volume + jnp.sum(log_scale, axis=-1)
     normal = 0.5 * jnp.sum(x * x + math.log(2 * math.pi), axis=-1)
-    return jnp.mean(normal - log_volume) / size
+    return jnp.mean(normal - log_volume) / size - self._log_width()
+
+  def _log_width(self) -> float:
+    """Log of the noise's width where images are from -1 to 1."""
+    return math.log(2 * self.noise / (1 + self.noise))
 
   def loss_ceiling(self) -> float:
-    return 5.0
+    return 5.0 - self._log_width()
 
 
 registry.register("flow_digits_48x4", FlowFamily)
