@@ -39,6 +39,8 @@ MAX_SQUARE = 1e37
 MIN_GAMMA, MAX_EXPONENT = -0.5, 1.5
 #: Of a tensor's mean absolute gradient: beyond it the memory might overflow.
 MAX_MEAN = 1e34
+#: How far below the memory's reading a gradient is when that is out of date.
+STALE = 100.0
 #: How far the scale of a tensor's memory may move in one step, in powers.
 MAX_FALL, MAX_RISE = 30, 120
 
@@ -142,6 +144,7 @@ def before(
     weight_decay,
     size=sizes,
     unit=unit,
+    gradient=new * roots.inverse(unit),
     finite=finite,
   )
   new_state = TensorState(mass, exponent, state.stats, attention)
@@ -238,8 +241,11 @@ def after(gains: Gains, sums: Products) -> StepScalars:
   """
   trusted = jnp.isfinite(sums.direction) & (sums.along > 0)
   square = jnp.where(trusted, sums.direction / gains.size, 1.0)
-  log_square = jnp.log(jnp.maximum(square, geometry.MIN_DIRECTION**2))
-  length = gains.length * jnp.exp(0.5 * gains.power * log_square)
+  log_rms = 0.5 * jnp.log(jnp.maximum(square, geometry.MIN_DIRECTION**2))
+  log_fresh = jnp.log(jnp.clip(STALE * gains.gradient, TINY, 1e3)) - log_rms
+  # Where the length does not follow d at all, the whole of it fades.
+  fade = jnp.maximum(-gains.power, 0.0) * jnp.minimum(log_fresh, 0.0)
+  length = gains.length * jnp.exp(gains.power * log_rms + fade)
   moves = gains.finite & jnp.isfinite(length)
   return StepScalars(
     factor=jnp.where(moves, length, 0.0),

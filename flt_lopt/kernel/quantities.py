@@ -69,6 +69,7 @@ class Gains(NamedTuple):
   power: Any
   size: Any
   unit: Any
+  gradient: Any
   finite: Any
 
 
