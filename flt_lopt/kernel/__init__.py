@@ -26,10 +26,12 @@ tensor moves along Adam's direction,
 
     u = -eta s(t) [ exp(c) l (rms(p)/q)**gamma n + w p ],
 
-at the learned length but for rms(d). Where the mean absolute gradient is less
-than 1 % of rms(d) times the tensor's root mean second moment, as where
-gradients have become zero, the memory is out of date, and a step of a size that
-doesn't follow d is shortened by that much: to the power of 1 - rho. Where a tensor's gradient is not finite,
+at the learned length but for rms(d). Where d is trusted, but the mean absolute
+gradient is less than 1e-4 of what d stems from, rms(d) times the unit of the
+tensor's memory (the larger of its root mean second moment after the step before
+and the mean absolute gradient), as where gradients have become zero, the memory
+is out of date: with rho below 1 a step is shortened by how much less, to the
+power of 1 - rho. Where a tensor's gradient is not finite,
 or its mean absolute value is 1e34 or more, or the sum that this is made from
 infinite, the tensor is skipped: its update is zero, and its memory keeps its
 values and its scale; the clock goes on, and so does the controller. Where the

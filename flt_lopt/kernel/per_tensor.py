@@ -39,8 +39,8 @@ MAX_SQUARE = 1e37
 MIN_GAMMA, MAX_EXPONENT = -0.5, 1.5
 #: Of a tensor's mean absolute gradient: beyond it the memory might overflow.
 MAX_MEAN = 1e34
-#: How far below the memory's reading a gradient is when that is out of date.
-STALE = 100.0
+#: The memory is out of date where a gradient is this much smaller.
+STALE = 1e-4
 #: How far the scale of a tensor's memory may move in one step, in powers.
 MAX_FALL, MAX_RISE = 30, 120
 
@@ -242,9 +242,10 @@ def after(gains: Gains, sums: Products) -> StepScalars:
   trusted = jnp.isfinite(sums.direction) & (sums.along > 0)
   square = jnp.where(trusted, sums.direction / gains.size, 1.0)
   log_rms = 0.5 * jnp.log(jnp.maximum(square, geometry.MIN_DIRECTION**2))
-  log_fresh = jnp.log(jnp.clip(STALE * gains.gradient, TINY, 1e3)) - log_rms
+  log_fresh = jnp.log(jnp.maximum(gains.gradient / STALE, TINY)) - log_rms
   # Where the length does not follow d at all, the whole of it fades.
   fade = jnp.maximum(-gains.power, 0.0) * jnp.minimum(log_fresh, 0.0)
+  fade = jnp.where(trusted, fade, 0.0)
   length = gains.length * jnp.exp(gains.power * log_rms + fade)
   moves = gains.finite & jnp.isfinite(length)
   return StepScalars(

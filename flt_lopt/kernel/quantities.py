@@ -62,7 +62,17 @@ class Shared(NamedTuple):
 
 
 class Gains(NamedTuple):
-  """What the step needs once the direction is known; [tensors] each."""
+  """What the step needs once the direction is known; [tensors] each.
+
+  Attributes:
+    length: of a step, before what the direction's RMS does to it.
+    decay: factor of the parameters.
+    power: of the direction's RMS, rho - 1.
+    size: numbers of parameters.
+    unit: that of the memory, the tensor's root mean second moment.
+    gradient: mean absolute gradient over the unit, at most 1.
+    finite: whether the gradient is.
+  """
 
   length: Any
   decay: Any
