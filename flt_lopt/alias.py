@@ -5,6 +5,7 @@ import os
 import pathlib
 import reprlib
 
+import jax
 import optax
 
 from flt_lopt import transform
@@ -19,7 +20,10 @@ DEFAULT_WEIGHTS = "flt-starter"
 @functools.lru_cache(maxsize=8)
 def _load(path_or_name, version):
   del version  # Only makes another file, or one written anew, a new entry.
-  return weights_lib.load(path_or_name)
+  config, theta = weights_lib.load(path_or_name)
+  for leaf in jax.tree.leaves(theta):
+    leaf.setflags(write=False)  # All callers share it.
+  return config, theta
 
 
 def _get(weights):
@@ -52,7 +56,8 @@ def flt(
 
   With y the readings of a damped Fourier memory of the gradients (the first
   of them is momentum) over the root second moment, a a learned combination of
-  them, and f a small network on normalised features, a tensor p moves by
+  them, and f a small network on normalised features, or none, a tensor
+  p moves by
 
     d = a . y + f(y, gradient, p, clock)
     u = -eta s(t) [ exp(c) rms(p)**gamma rms(d)**rho d / rms(d) + w p ],
@@ -62,7 +67,8 @@ def flt(
   warm-up and cosine decay over `num_steps`. Before meta-training a . y is the
   first reading, f = c = w = gamma = 0 and rho = 1, which is AdamW. In other
   geometries steps of matrices have other sizes; see `flt_lopt.geometry`. An
-  rms(p) below 1e-3 and an rms(d) below 0.01 count as these.
+  rms(p) below 1e-3 and an rms(d) below 0.01 count as these; where gradients
+  have become zero, steps of a size that doesn't follow d end.
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or

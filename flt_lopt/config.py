@@ -13,8 +13,8 @@ from flt_lopt import attention
 from flt_lopt import memory as memory_lib
 from flt_lopt.attention import registry
 
-#: Version of the inputs that the networks see. Weights are void when it
-#: changes, and `load` refuses those of another version.
+#: Version of what the networks see and of how a step follows from theta.
+#: Weights are void when it changes, and `load` refuses those of another.
 FEATURE_SET = 5
 
 DIRECTIONS = ("direction", "direction_magnitude", "linear", "off")

@@ -26,7 +26,6 @@ Reference: Choromanski et al., "Learning a Fourier Transform for Linear
 Relative Positional Encodings in Transformers" (2023).
 """
 
-import contextlib
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -34,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flt_lopt import attention
+from flt_lopt import _promotion, attention
 from flt_lopt import clock as clock_lib
 from flt_lopt import tokens as tokens_lib
 from flt_lopt.config import OptimizerConfig
@@ -72,16 +71,6 @@ def _bound(raw: Control) -> Control:
 def weight_decay(raw: Float[Array, "..."]) -> Float[Array, "..."]:
   """Returns a learned weight decay in [0, 0.1], 0 at 0."""
   return MAX_WEIGHT_DECAY * jnp.clip(_hinge(raw), 0.0, 1.0)
-
-
-@contextlib.contextmanager
-def _usual_promotion():
-  """Lets the attention library be used where promotion is forbidden."""
-  with (
-    jax.numpy_dtype_promotion("standard"),
-    jax.numpy_rank_promotion("allow"),
-  ):
-    yield
 
 
 def _hinge(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -152,7 +141,7 @@ def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
     width = config.controller_heads * config.controller_width
     zeros = jnp.zeros((num_tensors, width), dtype)
     return hk.LSTMState(zeros, zeros)
-  with _usual_promotion():
+  with _promotion.usual():
     return make_attention(config).init_state((num_tensors,), dtype=dtype)
 
 
@@ -273,7 +262,7 @@ def step(
     gates = jnp.zeros((token.shape[0], modes), token.dtype)
     return _bound(Control(nothing, nothing, gates, gates)), state
   network = {name: theta[name] for name in theta if name != "encoding"}
-  with _usual_promotion():
+  with _promotion.usual():
     raw, state = _network(config, modes).apply(
       network, theta["encoding"], state, token, where, clock
     )

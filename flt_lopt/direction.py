@@ -10,7 +10,8 @@ bounds its argument by +-3, x are the features, all of them clipped (the y_k,
 the parameter in units of its tensor's size, and how large the second moment
 is within the tensor), and z the clock's features, which all parameters share.
 Optionally d is multiplied by exp(m), bounded, with m from a second output.
-The last layer is zero at initialisation.
+The last layer is zero at initialisation. With `direction="linear"` there is no
+network, and d is the sum of readings alone.
 
 Haiku declares the parameters. The arithmetic is unpacked into scalar times
 tensor expressions, which XLA fuses with the memory into one pass over the

@@ -10,10 +10,11 @@ an embedding or a stack of biases, can be given an optimizer of its own by
 
 Normalised: a tensor D of two axes or more moves along
 D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
-share whatever its shape; a stack has one RMS. An RMS below 0.01 counts as 0.01,
-so that steps fade where gradients have become zero, whose direction the memory
-still has: Adam's direction has 0.2 where gradients are noise, 1 where they
-agree, and less where they shrink fast, as when a network fits all its data.
+share whatever its shape; a stack has one RMS. An RMS below 0.01 counts as 0.01:
+Adam's direction has 0.2 where gradients are noise, 1 where they agree, and less
+where they shrink fast, as when a network fits all its data. Where gradients
+have become zero, whose direction the memory still has, steps end; see the
+safeguards in `flt_lopt.kernel`.
 
 Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
 Newton-Schulz iterations (optax's), times sqrt(max(1, columns / rows)), as in
@@ -34,6 +35,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers
+
+from flt_lopt import _promotion
 
 #: Directions of a smaller RMS count as this large where steps are relative.
 MIN_DIRECTION = 0.01
@@ -138,4 +141,5 @@ def _newton_schulz(matrices: Float[Array, "stack rows columns"], epsilon):
       reduction_axis=1, output_axis=2
     ),
   )
-  return muon.update(matrices, muon.init(matrices))[0]
+  with _promotion.usual():
+    return muon.update(matrices, muon.init(matrices))[0]

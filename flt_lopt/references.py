@@ -8,7 +8,9 @@
     orthogonal          on matrices           Muon, AdamW for the rest
     factored            v from its factors    AdamW, v replaced on matrices
 
-all with b2 = 0.999 and the nominal schedule of `flt_lopt.clock`.
+all with b2 = 0.999 and the nominal schedule of `flt_lopt.clock`. The
+safeguards of `flt_lopt.kernel`, such as for gradients that become zero or
+aren't finite, are no part of them.
 
 Main names: `reference`, `reference_schedule`.
 """

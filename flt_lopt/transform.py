@@ -1,6 +1,7 @@
 """The learned optimizer as an optax gradient transformation."""
 
 import functools
+import reprlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from flt_lopt.config import OptimizerConfig
 # configuration, since `optax.inject_hyperparams` makes a transformation per
 # step.
 _step = jax.jit(leafwise.step, static_argnums=0)
+
+#: The clock counts in int32.
+MAX_STEPS = 2**31 - 1
 
 
 class FltState(NamedTuple):
@@ -86,13 +90,21 @@ def _check_theta(config: OptimizerConfig, theta) -> None:
 
 def _check_num_steps(num_steps) -> None:
   """Refuses a given number that can't be a count of steps."""
-  if num_steps is None or isinstance(num_steps, jax.core.Tracer):
+  if num_steps is None:
+    return
+  try:
+    kind, shape = jnp.result_type(num_steps), jnp.shape(num_steps)
+  except (TypeError, OverflowError):
+    kind, shape = jnp.dtype(bool), ()
+  is_number = shape == () and jnp.issubdtype(kind, jnp.number)
+  if is_number and isinstance(num_steps, jax.core.Tracer):
     return  # What is traced says its value only later.
-  if num_steps is True or not num_steps >= 1 or num_steps != num_steps // 1:
+  is_count = is_number and 1 <= num_steps <= MAX_STEPS
+  if not is_count or num_steps != num_steps // 1:
     raise ValueError(
-      f"num_steps={num_steps} must be a whole number of steps, at least 1, or "
-      "None where it is not known; a learning rate is given as learning_rate=, "
-      "and 1.0 is the learned one."
+      f"num_steps={reprlib.repr(num_steps)} must be a whole number of steps, "
+      f"from 1 to {MAX_STEPS}, or None where it is not known; a learning rate "
+      "is given as learning_rate=, and 1.0 is the learned one."
     )
 
 
@@ -220,6 +232,7 @@ def scale_by_learned(
         "params is None, but a learned optimizer needs the parameters; call "
         "update(grads, state, params)."
       )
+    params = updates if params is None else params
     structure: Any
     p_leaves, structure = jax.tree.flatten(params)
     p_leaves = [jnp.asarray(leaf) for leaf in p_leaves]

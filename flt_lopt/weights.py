@@ -67,6 +67,7 @@ def save(
   """
   _config(f"{path}, which is not written,", dataclasses.asdict(config))
   named = _named_arrays.flatten(theta)
+  path = pathlib.Path(path).expanduser()
   _check_theta(f"theta, to be saved as {path},", config, named)
   description = {
     "config": dataclasses.asdict(config),
@@ -151,7 +152,7 @@ def _read(
   if feature_set != FEATURE_SET:
     given = _tensor_file.brief(feature_set)
     raise WeightsError(
-      f"{path} was trained on network inputs of version {given}, and "
+      f"{path} was trained for inputs and steps of version {given}, and "
       f"this version of flt_lopt computes version {FEATURE_SET}; use the "
       "version of flt_lopt it was trained with, or train it again"
     )

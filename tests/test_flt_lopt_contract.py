@@ -92,6 +92,20 @@ def test_num_steps_of_any_kind_is_a_count(steps):
   lopt.transform(theta, num_steps=jnp.asarray(3))
 
 
+@pytest.mark.parametrize(
+  "steps", ["100", True, np.True_, 1e39, 10**10, [10], np.ones(1), print]
+)
+def test_what_is_no_count_of_steps_is_refused(steps):
+  theta = variants.theta(variants.DEFAULT)
+  with pytest.raises(ValueError, match="must be a whole number"):
+    variants.family(variants.DEFAULT).transform(theta, num_steps=steps)
+
+
+def test_without_parameters_there_is_nothing_to_be_missed():
+  tx = variants.make(variants.DEFAULT)
+  assert tx.update({}, tx.init({}))[0] == {}
+
+
 def test_meta_parameters_of_another_configuration_are_refused():
   theta = flt_lopt.LearnedOptimizer(
     flt_lopt.make_variant("no_controller")
@@ -317,12 +331,14 @@ def test_explicit_sharding_is_kept(name):
 
 @few_variants
 def test_strict_promotion(name):
-  tx = variants.make(name, weight_decay=0.1)
   params = {**PARAMS, "c": jnp.ones([], jnp.bfloat16)}
+  lopt = variants.family(name)
   with (
     jax.numpy_dtype_promotion("strict"),
     jax.numpy_rank_promotion("raise"),
   ):
+    theta = lopt.init(jax.random.key(0))
+    tx = lopt.transform(theta, num_steps=10, weight_decay=0.1)
     updates, _ = jax.jit(tx.update)(halves(params), tx.init(params), params)
   assert updates["c"].dtype == jnp.bfloat16
 

@@ -102,6 +102,62 @@ def test_normalized_steps_fade_where_gradients_have_become_zero(read):
   assert sizes[-1] < 0.01 * sizes[299]
 
 
+def lengths(rho, spread, scales):
+  """Norms of an untrained matrix's steps over those of full length.
+
+  Args:
+    rho: the exponent of matrices.
+    spread: of the tensor's gradients, element by element.
+    scales: of the gradient of each step; the last ones are looked at.
+  """
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("normalized"))
+  theta = lopt.init(jax.random.key(0))
+  exponents = theta["step"]["exponents"].at[1, 1].set(rho)
+  theta["step"] |= {"exponents": exponents}
+  tx = lopt.transform(theta)
+  params = {"w": jnp.full((6, 7), 0.3)}
+  state, found = tx.init(params), []
+  step = jax.jit(tx.update)
+  for scale in scales:
+    updates, state = step({"w": scale * spread}, state, params)
+    found.append(rms(updates["w"]))
+  return np.asarray(found)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
+def test_a_stale_memory_shortens_steps_by_one_minus_rho(rho):
+  """From gradients of 1 to much smaller ones: steps shrink as they do."""
+  spread = np.where(np.arange(42).reshape(6, 7) % 2, 1.0, -1.0)
+  warm = [1.0] * 200
+  last = [lengths(rho, spread, [*warm, small])[-1] for small in (1e-5, 1e-6)]
+  assert last[1] / last[0] == pytest.approx(0.1 ** (1 - rho), rel=1e-3)
+  usual = [lengths(rho, spread, [*warm, small])[-1] for small in (1e-2, 1e-3)]
+  assert usual[1] / usual[0] == pytest.approx(1.0, rel=0.02)
+
+
+def test_gradients_that_come_and_go_leave_steps_and_their_gradient_finite():
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("normalized"))
+  theta = lopt.init(jax.random.key(0))
+  params = {"w": jnp.full((3, 4), 0.3)}
+  scales = jnp.asarray([1.0, 0.0, 0.0, 1e-30, 1e-38, 1e30, 1.0, 0.0, 1e-6])
+  spread = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+  @jax.jit
+  @jax.value_and_grad
+  def moved(theta):
+    tx = lopt.transform(theta)
+
+    def step(state, scale):
+      updates, state = tx.update({"w": scale * spread}, state, params)
+      return state, jnp.sum(updates["w"] ** 2)
+
+    return jnp.sum(jax.lax.scan(step, tx.init(params), scales)[1])
+
+  value, gradient = moved(theta)
+  assert 0 < value < 1
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))
+
+
 @pytest.mark.parametrize("name", flt_lopt.list_pretrained())
 def test_shipped_weights_leave_unused_parameters_alone(name):
   tx = flt_lopt.flt(weights=name)

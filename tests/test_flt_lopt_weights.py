@@ -5,6 +5,7 @@ import json
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -61,6 +62,32 @@ def test_weights_come_back_bit_for_bit(file, theta):
     assert isinstance(a, np.ndarray)
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
   assert weights.read_provenance(file) == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+  "setting",
+  [
+    jax.enable_x64(True),
+    jax.numpy_dtype_promotion("strict"),
+    jax.numpy_rank_promotion("raise"),
+  ],
+  ids=["x64", "strict promotion", "no rank promotion"],
+)
+def test_weights_know_no_settings_of_jax(tmp_path, setting):
+  path = tmp_path / "theta.safetensors"
+  config = OptimizerConfig()
+  params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+  with setting:
+    weights.save(path, config, LearnedOptimizer(config).init(jax.random.key(0)))
+    flt_lopt.flt(10, weights="flt-quick").init(params)
+    flt_lopt.flt(10, weights=path).init(params)
+  _, inside = weights.load(path)
+  outside = LearnedOptimizer(config).init(jax.random.key(0))
+  for a, b in zip(
+    jax.tree.leaves(inside), jax.tree.leaves(outside), strict=True
+  ):
+    assert a.dtype == b.dtype == np.float32
+    np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_equal_weights_give_equal_files(file, tmp_path, theta):
@@ -158,7 +185,7 @@ def test_another_kind_or_version_is_refused(file):
   _refused(file, "version 99.*upgrade")
   file.write_bytes(data)
   _rewrite(file, feature_set=FEATURE_SET - 1)
-  _refused(file, "network inputs of version")
+  _refused(file, "inputs and steps of version")
 
 
 @pytest.mark.parametrize(

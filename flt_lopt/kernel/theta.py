@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flt_lopt import _promotion, direction
 from flt_lopt import controller as controller_lib
-from flt_lopt import direction
 from flt_lopt.config import OptimizerConfig
 from flt_lopt.memory import poles as poles_lib
 from flt_lopt.memory.poles import ema
@@ -20,7 +20,17 @@ SQUARE_POLE = ema(0.999)
 
 
 def init_theta(config: OptimizerConfig, key) -> dict[str, Any]:
-  """Returns theta, at which the optimizer is its reference."""
+  """Returns theta, at which the optimizer is its reference.
+
+  It is float32 whatever jax's settings of precision and promotion are, so
+  that weights that were made under one can be used under the others.
+  """
+  with _promotion.usual():
+    theta = _init_parts(config, key)
+  return jax.tree.map(lambda x: x.astype(jnp.float32), theta)
+
+
+def _init_parts(config: OptimizerConfig, key) -> dict[str, Any]:
   bank = config.make_memory()
   direction_key, controller_key, memory_key = jax.random.split(key, 3)
   learned = bank.init(memory_key)

@@ -83,7 +83,9 @@ def _register(name: str, data: str, **options) -> None:
 
 _register("transformer_modular", "modular", batch_size=16)
 _register("transformer_recall", "recall", width=24, batch_size=16)
-_register("transformer_recall_16x1", "recall", width=16, num_blocks=1, length=16)
+_register(
+  "transformer_recall_16x1", "recall", width=16, num_blocks=1, length=16
+)
 _register("transformer_dyck_1", "dyck", num_blocks=1, batch_size=16)
 _register("transformer_topics", "python_topics")
 _register("transformer_source_3", "python_source", num_blocks=3, num_heads=4)
