@@ -35,17 +35,25 @@ class Program(NamedTuple):
     config: dataclass whose fields are the flags.
     actions: further flags without a value, and what they do; "help" is one.
     texts: further flags with a text as value, and what they mean.
+    passed_on: dataclass whose fields are flags too, where `config` has none of
+      the same name, to be passed on to another program; None: there is none.
   """
 
   name: str
   config: type
   actions: Mapping[str, str]
   texts: Mapping[str, str] = {}
+  passed_on: type | None = None
 
   @property
   def fields(self) -> tuple[dataclasses.Field[Any], ...]:
     """The fields that are flags."""
-    return dataclasses.fields(self.config)
+    own = dataclasses.fields(self.config)
+    if self.passed_on is None:
+      return own
+    names = {field.name for field in own}
+    others = dataclasses.fields(self.passed_on)
+    return (*own, *(field for field in others if field.name not in names))
 
 
 class Parsed(NamedTuple):
@@ -101,14 +109,14 @@ def parse(program: Program, arguments: Sequence[str]) -> Parsed:
 
 
 def flag_entries(program: Program, config: Any) -> list[str]:
-  """Returns the lines of `--help` on the fields, by heading.
+  """Returns the lines of `--help` on the program's own fields, by heading.
 
   Args:
     program: whose.
     config: its values are shown as the defaults.
   """
   lines = []
-  for field in program.fields:
+  for field in dataclasses.fields(program.config):
     if field.metadata["group"]:
       lines += ["", f"{field.metadata['group']}:"]
     value = getattr(config, field.name)

@@ -4,7 +4,7 @@ Exit codes are those of `meta_train.main`: 0 for success, 2 for whatever the
 user can mend, which is said in one line, and 128 plus the signal's number
 where the program was stopped.
 
-Main names: `run_program`, `run_on_folders`.
+Main names: `run_program`, `run_on_folders`, `exit_code`, `help_text`.
 """
 
 import os
@@ -32,18 +32,34 @@ def run_program(
     arguments: without the program's name; None: those of this process.
     summary: what it does, for `--help`.
   """
-  name = program.name.removeprefix("python -m ")
+
+  def work(words: Sequence[str]) -> None:
+    parsed = command_line.parse(program, words)
+    config = program.config(**parsed.given)
+    if "help" in parsed.actions:
+      print(help_text(program, config, summary))
+    else:
+      run(config)
+
+  return exit_code(program.name.removeprefix("python -m "), work, arguments)
+
+
+def exit_code(
+  name: str,
+  work: Callable[[Sequence[str]], None],
+  arguments: Sequence[str] | None,
+) -> int:
+  """Does the work, says in one line what ended it, and returns the exit code.
+
+  Args:
+    name: of the program.
+    work: what it does, given the command line's words.
+    arguments: without the program's name; None: those of this process.
+  """
   try:
     with signals.terminable(), terminal.heard():
       guard.check_packages()
-      parsed = command_line.parse(
-        program, sys.argv[1:] if arguments is None else arguments
-      )
-      config = program.config(**parsed.given)
-      if "help" in parsed.actions:
-        print(_help(program, config, summary))
-      else:
-        run(config)
+      work(sys.argv[1:] if arguments is None else arguments)
   except UserError as error:
     terminal.say(f"{name}: {' '.join(str(error).split())}")
     return 2
@@ -102,7 +118,14 @@ def run_on_folders(
   return 0
 
 
-def _help(program: command_line.Program, config: Any, summary: str) -> str:
+def help_text(program: command_line.Program, config: Any, summary: str) -> str:
+  """Returns the text of `--help` on a program's own flags.
+
+  Args:
+    program: whose.
+    config: its values are shown as the defaults.
+    summary: what it does.
+  """
   return "\n".join(
     [
       summary,

@@ -5,13 +5,13 @@ takes it away, and somebody at a terminal presses Ctrl-C. While outer steps
 are taken, the first such signal only asks the loop to save and end; a second
 one, and the first at any other time, ends the program at once.
 
-Main names: `terminable`, `Requests`, `Stopped`.
+Main names: `terminable`, `noted`, `passed_on`, `Requests`, `Stopped`.
 """
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from meta_train.terminal import say
 
@@ -83,13 +83,35 @@ def noted() -> Iterator[Requests]:
 
 
 @contextlib.contextmanager
-def _handled(handler) -> Iterator[None]:
+def passed_on(terminate: Callable[[], None]) -> Iterator[Requests]:
+  """Notes signals inside the `with`, and asks a child process to end too.
+
+  A closed terminal counts, since it would leave the child alone.
+
+  Args:
+    terminate: asks the child; called once for each signal.
+  """
+  requests = Requests()
+
+  def pass_on(number, frame):
+    del frame
+    requests.number = requests.number or number
+    terminate()
+
+  # Windows has no such signal.
+  hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+  with _handled(pass_on, (*_NAMES, *hang_up)):
+    yield requests
+
+
+@contextlib.contextmanager
+def _handled(handler, numbers: Iterable[int] = _NAMES) -> Iterator[None]:
   # Only the main thread may, and whoever ignores a signal, as nohup and some
   # batch systems do, keeps that.
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  old = {number: signal.getsignal(number) for number in _NAMES}
+  old = {number: signal.getsignal(number) for number in numbers}
   ours = {number for number in old if old[number] is not signal.SIG_IGN}
   for number in ours:
     signal.signal(number, handler)

@@ -4,7 +4,8 @@ On a CPU, XLA runs the parts of a sharded program at once only if it sees
 several devices, so it is told to make one of each core. Compiled programs are
 kept on disk, which makes every later start fast.
 
-Main names: `set_up`, `devices`, `num_cores`, `cache_folder`.
+Main names: `set_up`, `stay_off_devices`, `devices`, `num_cores`,
+`cache_folder`.
 """
 
 import math
@@ -59,6 +60,14 @@ def set_up(
   group = processes.join(coordinator_address, num_processes, process_id)
   devices(num_devices)
   return group
+
+
+def stay_off_devices() -> None:
+  """Keeps this process on the CPU, and accelerators free for its children.
+
+  Call it before anything computes.
+  """
+  jax.config.update("jax_platforms", "cpu")
 
 
 def devices(count: int) -> list[jax.Device]:
