@@ -7,7 +7,8 @@ something else; in all of these nothing in it is touched. Rows and checkpoints
 are written so that a kill at any moment loses only work that the next start
 repeats.
 
-Main names: `open_run`, `RunFolder`, `has_checkpoint`.
+Main names: `open_run`, `RunFolder`, `has_checkpoint`, `to_continue`,
+`is_finished`.
 """
 
 import contextlib
@@ -228,15 +229,8 @@ def open_run(
     raise _unwritable(path, error) from None
   try:
     # Again: another process may have begun a run before we had the lock.
-    _check_ours(path)
-    former = None
-    if (path / CONFIG).exists():
-      former = run_record.read_config(path)
-    if former is not None and _has_work(path):
-      run_record.check_same(path, former, config)
-    else:
-      # A start that failed before its first row binds nobody.
-      former = None
+    former = to_continue(config)
+    if former is None:
       run_record.describe_start(path, config, command, used)
     return RunFolder(
       path, config, lock, command=command, former=former, used=used
@@ -247,6 +241,56 @@ def open_run(
   except BaseException:
     lock.release()
     raise
+
+
+def to_continue(
+  config: config_lib.MetaTrainConfig,
+) -> config_lib.MetaTrainConfig | None:
+  """Returns the settings so far of the run that a start would continue.
+
+  Nothing is written.
+
+  Args:
+    config: the settings of the start.
+
+  Returns:
+    The settings; None where it would begin a run.
+
+  Raises:
+    UserError: the folder holds something else, or a run with other settings.
+  """
+  path = pathlib.Path(config.folder).expanduser()
+  _check_ours(path)
+  former = None
+  if (path / CONFIG).exists():
+    former = run_record.read_config(path)
+  # A start that failed before its first row binds nobody.
+  if former is None or not _has_work(path):
+    return None
+  run_record.check_same(path, former, config)
+  return former
+
+
+def is_finished(config: config_lib.MetaTrainConfig) -> bool:
+  """Returns whether the run in the folder has the result of these settings.
+
+  Its weights tell what they were made by, and are written when all is done.
+
+  Args:
+    config: the settings.
+  """
+  try:
+    made_by = flt_lopt.read_provenance(
+      pathlib.Path(config.folder).expanduser() / WEIGHTS
+    )
+  except flt_lopt.WeightsError:
+    return False
+  wanted = {
+    "outer_steps": config.outer_steps,
+    "result": config.result,
+    "settings": run_record.fixed_part(config),
+  }
+  return all(made_by.get(name) == value for name, value in wanted.items())
 
 
 def has_checkpoint(path: pathlib.Path | str) -> bool:
