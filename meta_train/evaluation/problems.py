@@ -1,6 +1,6 @@
 """The problems that a program is to work on, by suite and by name.
 
-Main names: `Problems`, `load_problems`, `choose_tasks`.
+Main names: `Problems`, `load_problems`, `check_validation`, `choose_tasks`.
 """
 
 import contextlib
@@ -64,6 +64,19 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
   return Problems((family,), (), (family.task_fn(cfg),))
+
+
+def check_validation(config: MetaTrainConfig, problems: Problems) -> None:
+  """Refuses validation where there is nothing to validate on.
+
+  Raises:
+    UserError: the problems have no validation tasks.
+  """
+  if config.validate_every and not problems.validation:
+    raise UserError(
+      f"--validate_every={config.validate_every}, but there are no validation "
+      "tasks: a suite has them, a --task of your own has not; use 0"
+    )
 
 
 @contextlib.contextmanager
@@ -143,7 +156,11 @@ def _check_shapes(name: str, family) -> None:
 
 
 def choose_tasks(
-  task_suite: str, *, names: str = "", data_dir: str = ""
+  task_suite: str,
+  *,
+  names: str = "",
+  data_dir: str = "",
+  flags: tuple[str, str] = ("task_suite", "tasks"),
 ) -> tuple[Any, ...]:
   """Returns the tasks of a suite that are for evaluation.
 
@@ -152,20 +169,21 @@ def choose_tasks(
       validation tasks where it has no others.
     names: of those that are wanted, separated by commas; empty: all.
     data_dir: folder of published data sets; empty: none.
+    flags: what the user calls the first two.
 
   Raises:
     UserError: the suite or a task is unknown.
   """
   import tasks
 
-  check_choice("task_suite", task_suite, tasks.list_suites())
+  check_choice(flags[0], task_suite, tasks.list_suites())
   suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
   found = {task.name: task for task in suite.held_out or suite.validation}
   wanted = split_names(names) or list(found)
   for name in wanted:
     if name not in found:
       raise UserError(
-        f"--tasks={name} is no task of {task_suite}{closest(name, found)} "
+        f"--{flags[1]}={name} is no task of {task_suite}{closest(name, found)} "
         f"(there are: {', '.join(found)})"
       )
   return tuple(found[name] for name in wanted)

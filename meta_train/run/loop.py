@@ -23,9 +23,12 @@ from meta_train.command import signals
 from meta_train.config import MetaTrainConfig
 from meta_train.engine import meter, training
 from meta_train.engine.processes import Group
-from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
-from meta_train.evaluation.problems import Problems, load_problems
+from meta_train.evaluation.problems import (
+  Problems,
+  check_validation,
+  load_problems,
+)
 from meta_train.reports import report, report_files
 from meta_train.run import (
   environment,
@@ -58,11 +61,7 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
   group = group or Group()
   group.agree(_common(config))
   problems = load_problems(config)
-  if config.validate_every and not problems.validation:
-    raise UserError(
-      f"--validate_every={config.validate_every}, but there are no validation "
-      "tasks: a suite has them, a --task of your own has not; use 0"
-    )
+  check_validation(config, problems)
   # Process 0 alone reads weights to begin with, and only then.
   begins = group.rank == 0 and not run_folder.has_checkpoint(config.folder)
   parts = training.build(config, problems.train, group, fresh=begins)
