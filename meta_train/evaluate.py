@@ -17,7 +17,7 @@ from meta_train.command import command_line, shared_options
 from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
-from meta_train.evaluation import baseline_results
+from meta_train.evaluation import protocol
 from meta_train.terminal import say
 
 
@@ -55,10 +55,10 @@ class EvaluateConfig:
     "horizon, width, batch_size, told_steps, loss_scale, dtype",
   )
   steps: int = option(
-    baseline_results.NUM_STEPS, "length of a run", unit="inner steps", low=2
+    protocol.NUM_STEPS, "length of a run", unit="inner steps", low=2
   )
   seeds: int = option(
-    baseline_results.NUM_SEEDS,
+    protocol.NUM_SEEDS,
     "runs of each optimizer on each task",
     unit="runs",
     low=1,

@@ -18,7 +18,7 @@ from meta_train.command import command_line, shared_options
 from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
-from meta_train.evaluation import baseline_results, baselines
+from meta_train.evaluation import baseline_results, baselines, protocol
 from meta_train.terminal import say
 
 
@@ -36,13 +36,13 @@ class MakeBaselinesConfig:
     "", "only these baselines, separated by commas; empty: all"
   )
   steps: int = option(
-    baseline_results.NUM_STEPS,
+    protocol.NUM_STEPS,
     "length of a run",
     unit="inner steps",
     low=1,
   )
   seeds: int = option(
-    baseline_results.NUM_SEEDS, "runs to compare on", unit="runs", low=1
+    protocol.NUM_SEEDS, "runs to compare on", unit="runs", low=1
   )
   folder: str = option(
     "", "where to write; empty: into the package", group="The machine"
@@ -177,8 +177,8 @@ def _run(config: MakeBaselinesConfig) -> None:
 def _check_shipped(config: MakeBaselinesConfig) -> None:
   """Refuses to put other runs in place of those that ship."""
   for flag, given, shipped in (
-    ("steps", config.steps, baseline_results.NUM_STEPS),
-    ("seeds", config.seeds, baseline_results.NUM_SEEDS),
+    ("steps", config.steps, protocol.NUM_STEPS),
+    ("seeds", config.seeds, protocol.NUM_SEEDS),
   ):
     if given != shipped and not config.folder:
       raise UserError(

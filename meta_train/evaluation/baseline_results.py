@@ -10,7 +10,7 @@ data. Another version of optax is told. `python -m meta_train.make_baselines`
 makes the files.
 
 Names: `ResultsFile`, `read`, `write`, `beside`, `mark`, `is_shipped`,
-`check_paired`, `of_other_versions`, `NUM_STEPS`, `NUM_SEEDS`.
+`check_paired`, `of_other_versions`.
 """
 
 import gzip
@@ -35,11 +35,10 @@ from meta_train.evaluation.candidates import baseline_candidate
 from meta_train.evaluation.curves import NUM_FINAL_BATCHES
 from meta_train.evaluation.definition import definition
 from meta_train.evaluation.measures import smoothing
+from meta_train.evaluation.protocol import NUM_SEEDS, NUM_STEPS
 from meta_train.rows import Row, finite
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
-NUM_STEPS = 2000
-NUM_SEEDS = 5
 REMAKE = "python -m meta_train.make_baselines"
 #: First word of the groups of rows that are not computed anew.
 SHIPPED = "shipped"
