@@ -6,5 +6,5 @@ ties, NaN, zero and negative losses. None of them knows of rows or files.
 `smoothing` makes curves comparable; `speedup` compares two optimizers in
 steps, `ratios` in losses; `paired` tests over seeds, with the `ties` that
 `ranking` has too; `ranking` and `profile` look at many optimizers; `aggregate`
-puts tasks together.
+puts tasks together, and `crossed` meta-seeds too.
 """
