@@ -4,8 +4,8 @@ Idea: a picture is a function from a theme to a matplotlib figure; `save`
 draws it in a light and a dark theme, in colours that the colour-blind tell
 apart (M. Okabe and K. Ito, "Color Universal Design", 2008).
 
-Names: `THEMES`, `Theme`, `Draw`, `save`, `figure_and_axes`, `set_title`,
-`log_if_positive`, `thousands`.
+Names: `THEMES`, `MORE`, `Theme`, `Draw`, `save`, `figure_and_axes`,
+`set_title`, `log_if_positive`, `thousands`.
 """
 
 import pathlib
@@ -36,6 +36,8 @@ THEMES: Mapping[str, Mapping[str, str]] = {
     "others": "#666e78",
   },
 }
+# For candidates beyond the first, in the light and in the dark theme.
+MORE = ("#009e73", "#cc79a7", "#7a5195", "#8c6d1f", "#56b4e9", "#a32a2a")
 WIDTH, HEIGHT = 5.6, 3.8  # Inches; 1 inch is 96 pixels of a page.
 PIXELS_PER_INCH = 192  # Twice the page's, for sharp screens.
 Theme = Mapping[str, str]

@@ -18,6 +18,7 @@ from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.reports.plot_style import (
+  MORE,
   Draw,
   Theme,
   figure_and_axes,
@@ -26,8 +27,6 @@ from meta_train.reports.plot_style import (
 )
 from meta_train.reports.plots import draw_runs
 
-# For candidates beyond the first, in the light and in the dark theme.
-_MORE = ("#009e73", "#cc79a7", "#7a5195", "#8c6d1f", "#56b4e9", "#a32a2a")
 # Of the other baselines where they are told apart; they have styles as well.
 _MUTED = ("#a5714b", "#6f9a5f", "#8579b5", "#b0708f", "#6b96a8", "#9b9244")
 _QUIET = ((0, (4, 1.5)), (0, (1, 1)), "-.", (0, (5, 1, 1, 1, 1, 1)), "-")
@@ -39,7 +38,7 @@ def _color(theme: Theme, found: Standings, name: str) -> str:
   if name not in found.candidates:
     return theme["others"]
   place = found.candidates.index(name)
-  return theme["learned"] if place == 0 else _MORE[(place - 1) % len(_MORE)]
+  return theme["learned"] if place == 0 else MORE[(place - 1) % len(MORE)]
 
 
 def speed_ups(found: Standings, score: Score) -> Draw:
