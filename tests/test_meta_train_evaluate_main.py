@@ -232,7 +232,7 @@ def test_help_names_every_flag(capsys):
 
 
 @pytest.mark.parametrize(
-  "program", ["evaluate", "make_baselines", "publish", "report"]
+  "program", ["compare", "evaluate", "make_baselines", "publish", "report"]
 )
 def test_each_module_is_a_program(program):
   said = subprocess.run(

@@ -25,6 +25,9 @@ PROGRAMS: Mapping[str, OtherProgram] = {
   "evaluate": OtherProgram(
     "meta_train.evaluate", "evaluate optimizers on a suite of tasks"
   ),
+  "compare": OtherProgram(
+    "meta_train.compare", "meta-train with each value of a setting, and compare"
+  ),
   "make_baselines": OtherProgram(
     "meta_train.make_baselines", "tune and run what they are compared with"
   ),

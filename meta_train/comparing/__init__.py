@@ -1,0 +1,1 @@
+"""Comparisons: the same meta-training with each value of one setting."""

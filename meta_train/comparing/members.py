@@ -1,0 +1,98 @@
+"""The runs of a comparison: each value of the setting, from each meta-seed.
+
+Idea: a run is a command line of `python -m meta_train`, so whatever that can
+do can be compared, and each run can be looked at, and repeated, by itself.
+
+Main names: `Member`, `make_members`.
+"""
+
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+from meta_train.command import flags
+from meta_train.command.compare_flags import Request
+from meta_train.config import MetaTrainConfig
+from meta_train.errors import UserError
+
+# File names may have 255 bytes; these stay legible.
+_LONGEST = 80
+
+
+class Member(NamedTuple):
+  """A run of meta-training that is compared.
+
+  Attributes:
+    value: of the setting.
+    seed: its meta-seed.
+    arguments: of `python -m meta_train`.
+    config: what these arguments say.
+  """
+
+  value: str
+  seed: int
+  arguments: tuple[str, ...]
+  config: MetaTrainConfig
+
+  @property
+  def name(self) -> str:
+    """The name of its folder, and of its result in the evaluation."""
+    return pathlib.Path(self.config.folder).name
+
+
+def make_members(request: Request) -> tuple[Member, ...]:
+  """Returns all runs, the meta-seeds of a value behind each other.
+
+  Args:
+    request: what the user asked for.
+
+  Raises:
+    UserError: a value is malformed or out of its range, or two values are the
+      same or can't be told apart by the names of their folders.
+  """
+  config = request.config
+  members = [
+    _member(request, value, seed)
+    for value in config.all_values
+    for seed in range(config.meta_seeds)
+  ]
+  seen: dict[str, Member] = {}
+  for member in members[:: config.meta_seeds]:
+    ours = getattr(member.config, config.setting)
+    for other in seen.values():
+      if getattr(other.config, config.setting) == ours:
+        raise UserError(
+          f"--values has {other.value or 'the empty value'} twice; leave one "
+          "out"
+        )
+    if member.name in seen:
+      raise UserError(
+        f"--values has {seen[member.name].value} and {member.value}, whose "
+        f"folders would both be {member.name}; compare them in two folders"
+      )
+    seen[member.name] = member
+  return tuple(members)
+
+
+def shown(value: str) -> str:
+  """Returns a value as it is shown."""
+  return value or "empty"
+
+
+def _member(request: Request, value: str, seed: int) -> Member:
+  folder = pathlib.Path(request.config.path) / f"{_file_name(value)}-seed{seed}"
+  arguments = (
+    *request.shared,
+    f"--{request.config.setting}={value}",
+    f"--seed={seed}",
+    f"--run_dir={folder}",
+    *("--noevaluate", "--num_processes=1"),
+  )
+  return Member(value, seed, arguments, flags.parse(arguments).config)
+
+
+def _file_name(value: str) -> str:
+  name = "".join(c if c.isalnum() or c in "-_." else "_" for c in shown(value))
+  if len(name) <= _LONGEST:
+    return name
+  return f"{name[:_LONGEST]}_{hashlib.sha256(value.encode()).hexdigest()[:8]}"
