@@ -288,6 +288,31 @@ def test_weights_of_another_task_are_needed_once(tmp_path, monkeypatch):
     _run(tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6")
 
 
+def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
+  tmp_path, monkeypatch
+):
+  _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
+  file = tmp_path / "a" / "run" / "theta.safetensors"
+  flags_ = (f"--init_from={file}", "--outer_steps=6")
+  whole, _ = _run(tmp_path / "b", monkeypatch, *flags_)
+  # What a kill leaves of a checkpoint that was being written, and what
+  # programs of others leave anywhere.
+  checkpoints = tmp_path / "c" / "run" / "checkpoints"
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, "_save", _raise_stopped)
+    with pytest.raises(signals.Stopped):
+      _run(tmp_path / "c", patch, *flags_)
+  checkpoints.mkdir()
+  for name in (".step-00000004.safetensors.1.partial", ".DS_Store"):
+    (checkpoints / name).write_bytes(b"half")
+  again, _ = _run(tmp_path / "c", monkeypatch, *flags_)
+  np.testing.assert_array_equal(again, whole)
+
+
+def _raise_stopped(*arguments):
+  raise signals.Stopped(signal.SIGTERM)
+
+
 def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
   flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
   flags_ += ("--hidden_units=0",)

@@ -5,7 +5,7 @@ of it, and every array comes back bit for bit. The newest few are kept, and the
 best one if the run says which. If the newest is damaged the one before it is
 used, and what cannot be used is never overwritten.
 
-Main names: `CheckpointStore`.
+Main names: `CheckpointStore`, `steps_in`.
 """
 
 import pathlib
@@ -52,10 +52,7 @@ class CheckpointStore:
 
   def steps(self) -> list[int]:
     """Returns the outer steps of the checkpoints, oldest first."""
-    if not self.folder.is_dir():
-      return []
-    names = (_NAME.fullmatch(entry.name) for entry in self.folder.iterdir())
-    return sorted(int(name[1]) for name in names if name)
+    return steps_in(self.folder)
 
   def path(self, outer_step: int) -> pathlib.Path:
     """Returns the file of a checkpoint."""
@@ -188,3 +185,17 @@ class CheckpointStore:
         f"the checkpoint {path} is of another architecture ({error}); "
         "restore the run's own, or name another --run_dir"
       ) from None
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+  """Returns the outer steps of the checkpoints in a folder, oldest first.
+
+  Half-written and other files, which are no checkpoints, are left out.
+
+  Args:
+    folder: the folder, which need not exist.
+  """
+  if not folder.is_dir():
+    return []
+  names = (_NAME.fullmatch(entry.name) for entry in folder.iterdir())
+  return sorted(int(name[1]) for name in names if name)

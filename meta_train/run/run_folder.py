@@ -294,9 +294,9 @@ def is_finished(config: config_lib.MetaTrainConfig) -> bool:
 
 
 def has_checkpoint(path: pathlib.Path | str) -> bool:
-  """Returns whether the folder of a run has a checkpoint, whole or not."""
+  """Returns whether `restore` would find a checkpoint, whole or damaged."""
   folder = pathlib.Path(path).expanduser() / CHECKPOINTS
-  return folder.is_dir() and any(folder.iterdir())
+  return bool(checkpoint_lib.steps_in(folder))
 
 
 def _check_ours(path: pathlib.Path) -> None:
