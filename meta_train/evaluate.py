@@ -142,7 +142,9 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     shipped_baselines,
   )
   from meta_train.reports import suite_report
+  from meta_train.run import machine
 
+  devices = machine.devices(config.num_devices)
   folder = evaluation_folder.open_folder(
     path,
     suite=config.task_suite,
@@ -163,6 +165,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
       todo,
       folder.rows,
       keep=evaluation_folder.not_replaced(part),
+      devices=devices,
       side_by_side=True,
       on_job=progress,
     )
@@ -173,7 +176,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     rows = compute(plan, [*todo, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
-  _measure_overhead(overhead, plan, config, folder)
+  _measure_overhead(overhead, plan, config, folder, devices)
   folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):
@@ -238,7 +241,7 @@ def _baselines(config: EvaluateConfig) -> list[Any]:
   return choose_baselines(names)
 
 
-def _measure_overhead(overhead, plan, config, folder) -> None:
+def _measure_overhead(overhead, plan, config, folder, devices) -> None:
   if config.overhead_tasks and not plan.settings:
     overhead.measure(
       plan.tasks,
@@ -250,6 +253,7 @@ def _measure_overhead(overhead, plan, config, folder) -> None:
       folder.overhead,
       num_tasks=config.overhead_tasks,
       num_steps=plan.num_steps,
+      devices=devices,
       on_job=say,
     )
 

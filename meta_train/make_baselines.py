@@ -171,6 +171,7 @@ def _run(config: MakeBaselinesConfig) -> None:
       num_seeds=config.seeds,
       provenance={name: described[name] for name in kept},
       on_job=say,
+      devices=machine.devices(config.num_devices),
     )
 
 

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
+import tiny_runs
 
 from meta_train import (
   evaluate as evaluate_main,
@@ -18,7 +20,12 @@ from meta_train import (
 from meta_train import (
   report as report_main,
 )
-from meta_train.evaluation import baseline_results, folder_lock, problems
+from meta_train.evaluation import (
+  baseline_results,
+  evaluate,
+  folder_lock,
+  problems,
+)
 from meta_train.reports import suite_report
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -59,6 +66,30 @@ def test_rows_of_every_task_and_seed(folder):
   assert all(row["role"] == "user" for row in rows)
   # It is told the truth about the steps: its rate falls to zero.
   assert all(len(row["curve"]) == 12 for row in rows)
+
+
+def test_evaluations_use_as_many_devices_as_they_are_told(
+  tmp_path, monkeypatch
+):
+  # As on a machine whose devices no flag makes: jax has found four already.
+  assert len(jax.local_devices()) == 4
+  used, train = [], evaluate.run_curves
+
+  def seen(*args, devices, **options):
+    used.append(len(devices))
+    return train(*args, devices=devices, **options)
+
+  monkeypatch.setattr(evaluate, "run_curves", seen)
+  few = ["--num_devices=2", "--tasks=griewank"]
+  flags = [f"--optimizer={OURS}", "--baselines=none"]
+  assert _run(tmp_path / "a", *flags, *few) == 0
+  flags = ["--task_suite=validation_small", "--steps=2", "--seeds=3"]
+  folder = f"--folder={tmp_path / 'b'}"
+  assert make_baselines.main([folder, *flags, *few, "--baselines=sgd"]) == 0
+  evaluated = ("--num_devices=2", "--evaluate", "--eval_steps=5")
+  tiny_runs.run_here(tmp_path / "c", monkeypatch, "--outer_steps=1", *evaluated)
+  # A program each: ours, a grid and its best rate, the learned one and Adam.
+  assert used == [2] * 5
 
 
 def test_the_report_tells_what_is_missing(folder):

@@ -30,6 +30,23 @@ def test_rows_are_in_the_order_of_the_jobs(tmp_path):
   assert ran == [(name, len(jax.local_devices())) for name in "ab"]
 
 
+def test_jobs_run_on_the_devices_that_they_are_given(tmp_path):
+  path, ran = tmp_path / "rows.jsonl", []
+  given = jax.local_devices()[1:3]
+  assert len(given) == 2
+  jobs.run_jobs([_job("a", ran), _job("b", ran)], path, devices=given)
+  assert ran == [("a", 2), ("b", 2)]
+  seen = []
+
+  def run(devices):
+    seen.extend(devices)
+    return [{"seed": 0, "what": "c"}]
+
+  made = [jobs.Job(name, "", run) for name in "cdef"]
+  jobs.run_jobs(made, path, devices=given, side_by_side=True)
+  assert len(seen) == 4 and set(seen) <= set(given)
+
+
 def test_whole_groups_are_kept_and_others_made_again(tmp_path):
   path, ran = tmp_path / "rows.jsonl", []
   jobs.run_jobs([_job("a", ran), _job("b", ran)], path)

@@ -204,6 +204,7 @@ def evaluate(
   *,
   num_steps: int,
   num_seeds: int = 16,
+  devices: jobs.Devices | None = None,
   on_group: Callable[[str], None] = lambda message: None,
   **options: Any,
 ) -> list[Row]:
@@ -216,6 +217,7 @@ def evaluate(
       others are dropped; it is replaced after each group of runs.
     num_steps: inner steps of a run.
     num_seeds: runs per task and variant.
+    devices: they share the runs; `None`: all local ones.
     on_group: called with a line of text before each group is computed.
     **options: passed to `run_curves`.
 
@@ -235,6 +237,7 @@ def evaluate(
       for candidate in candidates
     ],
     path,
+    devices=devices,
     on_job=on_group,
   )
 

@@ -48,6 +48,7 @@ def run_jobs(
   path: str | os.PathLike,
   *,
   keep: Callable[[Row], bool] = lambda row: False,
+  devices: Devices | None = None,
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
   on_problem: Callable[[str], None] = say,
@@ -58,6 +59,7 @@ def run_jobs(
     jobs: in the order that their rows are to have.
     path: the file of rows.
     keep: whether to keep a row that belongs to none of the jobs.
+    devices: those to run on; `None`: all local ones.
     side_by_side: whether each job has one device for itself.
     on_job: called with a line of text before each job that is computed.
     on_problem: called with a sentence for each damaged line, and each group
@@ -92,7 +94,7 @@ def run_jobs(
     write_rows(path, rows())
 
   missing = [job for job in jobs if job.group not in done]
-  devices = jax.local_devices()
+  devices = jax.local_devices() if devices is None else devices
   if side_by_side and len(devices) > 1 and len(missing) > 1:
     _run_side_by_side(missing, devices, finish, on_job)
   else:

@@ -43,6 +43,7 @@ def measure(
   *,
   num_tasks: int,
   num_steps: int,
+  devices: jobs.Devices | None = None,
   on_job: Callable[[str], None] = lambda what: None,
 ) -> list[Row]:
   """Measures seconds per step on some tasks from small to large.
@@ -53,6 +54,7 @@ def measure(
     path: file of rows; rows that are there are kept.
     num_tasks: tasks to pick.
     num_steps: what optimizers are told that a run has.
+    devices: it is measured on the first; `None`: all local ones.
     on_job: called with a line of text before each measurement.
 
   Returns:
@@ -78,6 +80,7 @@ def measure(
     ],
     path,
     keep=lambda row: row["optimizer"] not in names,
+    devices=devices,
     on_job=on_job,
   )
 

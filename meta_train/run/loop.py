@@ -32,6 +32,7 @@ from meta_train.evaluation.problems import (
 from meta_train.reports import report, report_files
 from meta_train.run import (
   environment,
+  machine,
   memory_maps,
   run_folder,
   run_record,
@@ -376,6 +377,7 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     parts.lopt.init(jax.random.key(0)),
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
+    devices=machine.devices(config.num_devices),
     on_group=lambda text: say(f"  {text}"),
   )
 
