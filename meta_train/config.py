@@ -29,10 +29,15 @@ class MetaTrainConfig:
   """
 
   # Each comment-free line below is a flag; see `option` for what it declares.
-  task_suite: str = option(
-    "quick",
-    "named set of tasks to meta-train and evaluate on (--list_suites)",
+  recipe: str = option(
+    "",
+    "take all settings from this file of meta_train/configs; flags given "
+    "beside it win; empty: the recipe with the suite's name, if there is one",
     group="What to run",
+    may_change=True,
+  )
+  task_suite: str = option(
+    "quick", "named set of tasks to meta-train and evaluate on (--list_suites)"
   )
   task: str = option(
     "",
@@ -52,7 +57,8 @@ class MetaTrainConfig:
   data_dir: str = shared_options.data_dir()
   run_dir: str = option(
     "",
-    "folder of this run; empty: runs/SUITE-seedSEED",
+    "folder of this run; empty: runs/SUITE-seedSEED, and with --recipe "
+    "runs/RECIPE-SUITE-seedSEED",
     may_change=True,
   )
   seed: int = option(
@@ -403,11 +409,15 @@ class MetaTrainConfig:
 
   @property
   def folder(self) -> str:
-    """The run's folder: `run_dir`, or one named by suite or task and seed."""
+    """The run's folder: `run_dir`, or one named by recipe, suite and seed.
+
+    A task of one's own stands in the suite's place.
+    """
     if self.run_dir:
       return os.path.expanduser(self.run_dir)
-    name = self.task.replace(":", "-") if self.task else self.task_suite
-    return f"runs/{name}-seed{self.seed}"
+    name = self.task.replace(":", "-") or self.task_suite
+    names = [self.recipe] if self.recipe not in ("", name) else []
+    return f"runs/{'-'.join([*names, name])}-seed{self.seed}"
 
 
 def options() -> tuple[dataclasses.Field[Any], ...]:

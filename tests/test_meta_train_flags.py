@@ -34,7 +34,7 @@ def test_no_flags_give_the_recipe_of_the_default_suite():
 def test_flags_win_over_the_recipe_and_nothing_else_changes():
   config = flags.parse(["--recipe=quick", "--seed=7", "--noevaluate"]).config
   expected = dataclasses.replace(
-    configs.get_recipe("quick"), seed=7, evaluate=False
+    configs.get_recipe("quick"), recipe="quick", seed=7, evaluate=False
   )
   assert config == expected
 
@@ -225,6 +225,26 @@ def test_recipes_are_configurations():
     if name in tasks.list_suites():
       command = f"python -m meta_train --task_suite={name}"
     assert command in module.__doc__
+
+
+def test_runs_of_all_recipes_have_folders_of_their_own():
+  names = [f"--recipe={name}" for name in configs.list_recipes()]
+  others = ["--task_suite=all_small", "--task_suite=mlp8", "--task=a:B"]
+  folders = [
+    flags.parse([word, f"--seed={seed}"]).config.folder
+    for word in (*names, *others)
+    for seed in (0, 1)
+  ]
+  assert len(set(folders)) == len(folders)
+  assert flags.parse([]).config.folder == "runs/quick-seed0"
+  for recipe, folder in (
+    ("quick", "runs/quick-seed0"),
+    ("gpu", "runs/gpu-all_small-seed0"),
+  ):
+    assert flags.parse([f"--recipe={recipe}"]).config.folder == folder
+  given = ["--recipe=gpu", "--task=a:B", "--seed=3"]
+  assert flags.parse(given).config.folder == "runs/gpu-a-B-seed3"
+  assert flags.parse([*given, "--run_dir=x"]).config.folder == "x"
 
 
 def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):

@@ -34,7 +34,6 @@ class Program(NamedTuple):
     name: how it is started, such as "python -m meta_train".
     config: dataclass whose fields are the flags.
     actions: further flags without a value, and what they do; "help" is one.
-    texts: further flags with a text as value, and what they mean.
     passed_on: dataclass whose fields are flags too, where `config` has none of
       the same name, to be passed on to another program; None: there is none.
   """
@@ -42,7 +41,6 @@ class Program(NamedTuple):
   name: str
   config: type
   actions: Mapping[str, str]
-  texts: Mapping[str, str] = {}
   passed_on: type | None = None
 
   @property
@@ -62,12 +60,10 @@ class Parsed(NamedTuple):
   Attributes:
     given: field name -> value, of the flags that were given.
     actions: the actions that were asked for.
-    texts: the values of the further flags.
   """
 
   given: dict[str, Any]
   actions: tuple[str, ...]
-  texts: dict[str, str]
 
 
 def parse(program: Program, arguments: Sequence[str]) -> Parsed:
@@ -104,7 +100,6 @@ def parse(program: Program, arguments: Sequence[str]) -> Parsed:
       if values[field.name].present
     },
     actions=tuple(name for name in program.actions if values[name].value),
-    texts={name: values[name].value or "" for name in program.texts},
   )
 
 
@@ -130,8 +125,6 @@ def flag_entries(program: Program, config: Any) -> list[str]:
 def action_entries(program: Program) -> list[str]:
   """Returns the lines of `--help` on all other flags."""
   lines = ["", "Other:"]
-  for name, text in program.texts.items():
-    lines += entry(f"--{name}", f"{text} (default: empty)")
   for name, text in program.actions.items():
     lines += entry(f"--{name}", f"{text} (default: false)")
   return lines
@@ -159,8 +152,6 @@ def _define(program: Program) -> flags.FlagValues:
     text = field.metadata["text"]
     define = _DEFINE[type(field.default)]
     define(field.name, field.default, text, flag_values=values)
-  for name, text in program.texts.items():
-    flags.DEFINE_string(name, "", text, flag_values=values)
   for name, text in program.actions.items():
     short = "h" if name == "help" else None
     flags.DEFINE_bool(name, False, text, short_name=short, flag_values=values)
@@ -169,7 +160,7 @@ def _define(program: Program) -> flags.FlagValues:
 
 def _unknown(program: Program, name: str) -> str:
   fields = [field.name for field in program.fields]
-  known = [*fields, *program.texts, *program.actions]
+  known = [*fields, *program.actions]
   hint = closest(name, known).replace("mean ", "mean --")
   return f"unknown flag --{name}{hint} (all flags: {program.name} --help)"
 

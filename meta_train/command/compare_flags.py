@@ -120,7 +120,6 @@ PROGRAM = command_line.Program(
   name="python -m meta_train.compare",
   config=CompareConfig,
   actions={"help": "show this text"},
-  texts={"recipe": flags.PROGRAM.texts["recipe"]},
   passed_on=MetaTrainConfig,
 )
 _SUMMARY = (
@@ -145,15 +144,8 @@ def parse(arguments: Sequence[str]) -> Request:
   if parsed.actions:
     return Request(True, config, ())
   _check(config, passed)
-  recipe = parsed.texts["recipe"]
-  return Request(
-    False,
-    config,
-    (
-      *([f"--recipe={recipe}"] if recipe else []),
-      *(f"--{name}={value}" for name, value in passed.items()),
-    ),
-  )
+  shared = tuple(f"--{name}={value}" for name, value in passed.items())
+  return Request(False, config, shared)
 
 
 def help_text() -> str:

@@ -21,11 +21,6 @@ PROGRAM = command_line.Program(
     "list_tasks": "list the tasks",
     "list_recipes": "list the recipes",
   },
-  texts={
-    "recipe": "take all settings from this file of meta_train/configs; flags "
-    "given beside it win; empty: the recipe with the suite's name, if there "
-    "is one"
-  },
 )
 
 
@@ -54,8 +49,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
       those to say who load it.
   """
   parsed = command_line.parse(PROGRAM, arguments)
-  base = _base(parsed.texts["recipe"], parsed.given)
-  config = dataclasses.replace(base, **parsed.given)
+  config = dataclasses.replace(_base(parsed.given), **parsed.given)
   return CommandLine((*parsed.actions, "run")[0], config)
 
 
@@ -80,9 +74,9 @@ def help_text(config: config_lib.MetaTrainConfig) -> str:
   return "\n".join(lines)
 
 
-def _base(recipe: str, given: dict[str, Any]) -> config_lib.MetaTrainConfig:
-  if recipe:
-    return configs.get_recipe(recipe)
+def _base(given: dict[str, Any]) -> config_lib.MetaTrainConfig:
+  if given.get("recipe"):
+    return configs.get_recipe(given["recipe"])
   suite = given.get("task_suite", config_lib.MetaTrainConfig().task_suite)
   if suite in configs.list_recipes():
     return configs.get_recipe(suite)

@@ -2,7 +2,7 @@
 
     python -m meta_train --recipe=gpu
     python -m meta_train.evaluate \
-      --weights=runs/all_small-seed0/theta.safetensors
+      --weights=runs/gpu-all_small-seed0/theta.safetensors
 
 50,000 outer steps of 76,800 inner steps: 256 tasks a family, three families an
 outer step, among them the transformers and the recurrent network that are

@@ -2,7 +2,7 @@
 
     python -m meta_train --recipe=standard
     python -m meta_train.evaluate --task_suite=mlp8 \
-      --weights=runs/mlp8-seed0/theta.safetensors
+      --weights=runs/standard-mlp8-seed0/theta.safetensors
 
 100,000 outer steps of 800 inner steps, 80 million in all, on one hidden layer
 and four small image sets in turn (with a `--data_dir` MNIST, Fashion-MNIST,
