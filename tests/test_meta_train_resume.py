@@ -24,61 +24,136 @@ from meta_train.run import run_folder, saved
 
 NEEDS_KILL = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 STEPS = 1500
-ARGUMENTS = (f"--outer_steps={STEPS}", "--num_devices=2", "--log_every=6")
+ARGUMENTS = ("--num_devices=2", "--log_every=6")
+
+# By estimator, with what else a state can be made of.
+ESTIMATOR_FLAGS = {
+  "pes": ("--failing_states=2", "--num_pairs=2"),
+  "nres": ("--noise_period=6", "--expert=muon", "--expert_fade=900"),
+  "es_single": ("--phases=memory:500,direction+step", "--outer_decay=-1"),
+  "truncated_es": ("--shaping=rank", "--num_pairs=2", "--controller="),
+  "full_es": ("--horizon_curriculum=900", "--wrong_num_steps=0.5"),
+  "truncated_grad": ("--failing_states=2", "--expert=adamw"),
+  "full_grad": ("--objective=log_validation",),
+}
+# Batch statistics, integer tokens, keys, host photographs, inner training.
+SUITES = {
+  "vision": "mlp_digits_32_32_batch_norm,conv_digits_8_16",
+  "language": "rnn_elman_dyck,transformer_recall_16x1",
+  "science": "siren_photographs_32x2,few_shot_sinusoids_32x2,"
+  "learned_optimizer_digits4,molecules_filters_24x2,quadratic_16",
+  "rl": "cart_pole_16",
+  "mlp8": "mlp_digits_32,mlp_sprites@8_32",
+  "quick": "mlp_digits_32,mlp_digits_16_tanh",
+}
+SUITE_STEPS = 60
 
 
-def _kill_and_compare(tmp_path, monkeypatch, kills):
+def _kill_and_compare(tmp_path, monkeypatch, kills, arguments):
   """Runs to the end with kills, and once without."""
-  killed = 0
-  for number, moment in enumerate(kills):
-    run = tiny_runs.Run(tmp_path / "parts", *ARGUMENTS)
-    moment(run, number)
-    killed += run.send() == -9
-  assert killed >= len(kills) - 1
-  resumed, resumed_rows = tiny_runs.run_here(
-    tmp_path / "parts", monkeypatch, *ARGUMENTS
-  )
-  theta, rows = tiny_runs.run_here(tmp_path / "whole", monkeypatch, *ARGUMENTS)
-  assert resumed.tobytes() == theta.tobytes()
-  assert resumed_rows == rows
-  assert rows[-1]["outer_step"] == STEPS
+  for kill in kills:
+    run = tiny_runs.Run(tmp_path / "parts", *arguments)
+    kill(run)
+    assert run.send() == -9, run.text()
+
+  def finish(folder):
+    theta, rows = tiny_runs.run_here(folder, monkeypatch, *arguments)
+    return (
+      theta.tobytes(),
+      rows,
+      tiny_runs.rows(folder / "run", "validation.jsonl"),
+    )
+
+  resumed = finish(tmp_path / "parts")
+  whole = finish(tmp_path / "whole")
+  assert resumed == whole
   table = (tmp_path / "parts" / "run" / "metrics.csv").read_text()
-  assert len(table.splitlines()) == 1 + len(rows)
+  assert len(table.splitlines()) == 1 + len(whole[1])
   # The same command on a finished run changes nothing.
-  again, again_rows = tiny_runs.run_here(
-    tmp_path / "parts", monkeypatch, *ARGUMENTS
-  )
-  assert again.tobytes() == theta.tobytes() and again_rows == rows
+  assert finish(tmp_path / "parts") == whole
 
 
-def _at_once(run, number):
-  del number
+def _at_once(run):
   while (
     run.process.poll() is None and not (run.folder / "config.json").exists()
   ):
     time.sleep(0.002)
 
 
-def _further_on(run, number):
-  run.wait_for(max(tiny_runs.last_step(run.folder), 0) + 6 * number)
+def _further_on(run):
+  run.wait_for(max(tiny_runs.last_step(run.folder), 0) + 12)
+
+
+def _while_it_starts(moments):
+  """Kills while it imports, reads, compiles, or takes its first steps."""
+
+  def kill(run):
+    end_s = time.monotonic() + moments.uniform(0.0, 20.0)
+    before = tiny_runs.last_step(run.folder)
+    while time.monotonic() < end_s and run.process.poll() is None:
+      # A start takes back the rows after its checkpoint.
+      now = tiny_runs.last_step(run.folder)
+      if now > before:
+        break
+      before = now
+      time.sleep(0.002)
+
+  return kill
+
+
+def _while_it_trains(moments, most):
+  """Kills at any point of an outer step, not more than so many further on."""
+
+  def kill(run):
+    done = max(tiny_runs.last_step(run.folder), 0)
+    run.wait_for(done + moments.randrange(2, most))
+    time.sleep(moments.uniform(0.0, 0.03))
+
+  return kill
 
 
 @NEEDS_KILL
 def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
-  _kill_and_compare(tmp_path, monkeypatch, (_at_once, _further_on, _further_on))
+  _kill_and_compare(
+    tmp_path,
+    monkeypatch,
+    (_at_once, _further_on, _further_on),
+    (*ARGUMENTS, f"--outer_steps={STEPS}"),
+  )
+
+
+# Twenty kills at random moments: two of each estimator, one in each suite.
+@NEEDS_KILL
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", list(ESTIMATORS))
+def test_killed_twice_at_random_every_estimator_ends_alike(
+  tmp_path, monkeypatch, estimator
+):
+  moments = random.Random(estimator)
+  flags_ = (f"--estimator={estimator}", *ESTIMATOR_FLAGS[estimator])
+  _kill_and_compare(
+    tmp_path,
+    monkeypatch,
+    (_while_it_trains(moments, STEPS // 2), _while_it_starts(moments)),
+    (*ARGUMENTS, f"--outer_steps={STEPS}", *flags_),
+  )
 
 
 @NEEDS_KILL
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(tmp_path, monkeypatch):
-  # From the start of the process over compiling to far into the run.
-  moments = random.Random(0)
-
-  def after_a_while(run, number):
-    del number
-    time.sleep(moments.uniform(0.0, 12.0))
-
-  _kill_and_compare(tmp_path, monkeypatch, [after_a_while] * 20)
+@pytest.mark.parametrize("suite", list(SUITES))
+def test_killed_at_random_every_suite_ends_alike(tmp_path, monkeypatch, suite):
+  moments = random.Random(suite)
+  flags_ = ("--task=", f"--task_suite={suite}", f"--families={SUITES[suite]}")
+  flags_ += ("--families_per_step=1", "--augment=reparametrize_tensor")
+  if suite != "rl":
+    flags_ += ("--validate_every=24", "--validation_steps=10")
+  _kill_and_compare(
+    tmp_path,
+    monkeypatch,
+    (_while_it_trains(moments, SUITE_STEPS // 2),),
+    (*ARGUMENTS, f"--outer_steps={SUITE_STEPS}", *flags_),
+  )
 
 
 def _bits(state):
@@ -132,22 +207,12 @@ def test_every_estimator_resumes_bit_for_bit(tmp_path, monkeypatch, estimator):
   _stops_and_goes_on(config, families, at=3, more=5)
 
 
-# Batch statistics, integer tokens, keys, host photographs, inner training.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "suite, families",
-  [
-    ("vision", "mlp_digits_32_32_batch_norm,conv_digits_8_16"),
-    ("language", "rnn_elman_dyck"),
-    ("science", "siren_photographs_32x2,few_shot_sinusoids_32x2,quadratic_16"),
-    ("science", "learned_optimizer_digits4,molecules_filters_24x2"),
-    ("rl", "cart_pole_16"),
-  ],
-)
-def test_suites_resume_bit_for_bit(tmp_path, suite, families):
+@pytest.mark.parametrize("suite", list(SUITES))
+def test_suites_resume_bit_for_bit(tmp_path, suite):
   config = MetaTrainConfig(
     task_suite=suite,
-    families=families,
+    families=SUITES[suite],
     families_per_step=2,
     augment="reparametrize_tensor,delayed_gradient",
     num_tasks=2,
