@@ -111,6 +111,34 @@ def test_a_share_of_the_episodes_resumes_and_none_before_a_failure():
   assert np.all(state.episode.length == 3) and not np.any(state.failing.count)
 
 
+class Drawn(Walk):
+  """A walk that always fails, and begins at what its key's first child says."""
+
+  def start(self, key, outer_step=0):
+    episode, run = super().start(key, outer_step)
+    init_key = jax.random.split(key, 4)[1]  # Of the real unroller's four.
+    child = jax.random.split(init_key)[0]
+    return episode, run._replace(params=jax.random.uniform(child))
+
+  def advance(self, theta, episode, run, key, batches=None, **options):
+    run, result = super().advance(theta, episode, run, key, batches, **options)
+    return run, result._replace(failed=jnp.ones([], bool))
+
+
+@pytest.mark.parametrize("name", ["pes", "truncated_grad"])
+def test_what_begins_afresh_does_not_depend_on_being_chosen(name):
+  """Within four standard errors of about 2,000 fresh episodes."""
+  estimator = make_estimator(
+    *(name, Drawn(), 2, SIGMA), failing_states=1, failing_share=0.5
+  )
+  _, state = estimates(estimator, THETA, samples=4000, calls=3)
+  runs = state.run if name == "truncated_grad" else state.runs
+  fresh = np.asarray(state.episode.length[:, 2]) == 3
+  x = np.asarray(runs.params)[fresh, 2].reshape(np.sum(fresh), -1)[:, 0]
+  assert abs(np.mean(fresh) - 0.5) < 4 * 0.5 / np.sqrt(4000)
+  assert abs(np.mean(x) - 0.5) < 4 * np.sqrt(1 / 12 / len(x))
+
+
 def test_the_oldest_makes_room():
   buffer = FailingStates(slots=2, share=1.0)
   zero = jnp.zeros([], jnp.int32)

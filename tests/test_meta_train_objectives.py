@@ -134,6 +134,51 @@ def test_the_mean_over_unrolls_is_the_objective(name, curve):
     np.testing.assert_allclose(found.mean(), whole[0], rtol=1e-4)
 
 
+class Noise(tasks.Task):
+  """A loss that is nothing but noise, of which a batch comes first."""
+
+  def init(self, key):
+    return {"x": jnp.zeros(3)}
+
+  def loss(self, params, key, data):
+    if data is None:  # As tasks of the zoo do.
+      key = jax.random.fold_in(key, 1)
+    return 5.0 + jax.random.normal(key) + 0.0 * jnp.sum(params["x"])
+
+  def sample_batch(self, key, split="train"):
+    return jnp.zeros(())
+
+
+def test_the_held_out_loss_has_noise_of_its_own():
+  steps, seen = 4, {}
+  for objective in ("last", "validation"):
+    unroll = Unroller(
+      family=tasks.single_task_to_family(Noise()),
+      lopt=LOPT,
+      unravel=UNRAVEL,
+      truncation=steps,
+      min_horizon=steps,
+      max_horizon=steps,
+      withhold=0.0,
+      objective=objective,
+    )
+    episode, run = unroll.start(jax.random.key(0))
+    advance = jax.jit(unroll.advance)
+    # The unroll ends its episode at each of its steps in turn.
+    seen[objective] = [
+      float(
+        advance(
+          THETA, episode._replace(length=jnp.int32(n)), run, jax.random.key(1)
+        )[1].reported
+      )
+      * (steps / n if objective == "last" else 1.0)
+      for n in range(1, steps + 1)
+    ]
+  held_out, *rest = seen["validation"]
+  assert rest == [held_out] * (steps - 1)
+  assert np.min(np.abs(np.array(seen["last"]) - held_out)) > 1e-3
+
+
 @pytest.mark.parametrize("objective", ["last", "log_time"])
 @pytest.mark.parametrize("name, period", [("pes", 1), ("es_single", 3)])
 def test_online_estimators_are_unbiased_for_weighted_losses(

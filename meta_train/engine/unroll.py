@@ -274,15 +274,17 @@ class Unroller:
       run = Run(moved, model_state, optimizer, diverged, expert)
       return run, (counted, apart)
 
-    keys = jax.random.split(key, self.truncation)
+    # One for each step, and one for the held-out batch: `fold_in` would give
+    # it that of a step.
+    keys = jax.random.split(key, self.truncation + 1)
     lost = run.diverged
     if differentiated:
       step = jax.checkpoint(step, prevent_cse=False)
-    run, (losses, apart) = jax.lax.scan(step, run, (keys, batches))
+    run, (losses, apart) = jax.lax.scan(step, run, (keys[:-1], batches))
     failed = ~lost & (run.diverged | _rose(losses))
     objective = OBJECTIVES[self.objective]
     if objective.held_out:
-      held_out = self._held_out_loss(task, run, jax.random.fold_in(key, 1))
+      held_out = self._held_out_loss(task, run, keys[-1])
       losses = jnp.where(run.diverged, ceiling, jnp.minimum(held_out, ceiling))
     values = objective.value(losses, self.log_floor)
     if objective.weight is not None:

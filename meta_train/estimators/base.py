@@ -83,7 +83,7 @@ def reset_where_done(
   runs: Run,
   outer_step: Int[Array, ""] | int = 0,
   *,
-  begin: Callable[[PRNGKeyArray, Episode, Run], tuple[Episode, Run]],
+  begin: Callable[[Episode, Run], tuple[Episode, Run]],
 ) -> tuple[Episode, Run, Bool[Array, ""]]:
   """Starts a new episode if this one is over; all copies together.
 
@@ -93,15 +93,14 @@ def reset_where_done(
     episode: with `step` already advanced.
     runs: one run, or copies stacked along the first axis.
     outer_step: where schedules of the unroller stand.
-    begin: (key, episode, run) -> (episode, run), what begins where a fresh
-      one would.
+    begin: (episode, run) -> (episode, run), what begins where a fresh one
+      would.
 
   Returns:
     (episode, runs, done).
   """
   done = episode.step >= episode.length
-  fresh = unroller.start(key, outer_step)
-  new_episode, new_run = begin(jax.random.fold_in(key, 1), *fresh)
+  new_episode, new_run = begin(*unroller.start(key, outer_step))
   episode = jax.tree.map(
     lambda new, old: jnp.where(done, new, old), new_episode, episode
   )

@@ -148,7 +148,7 @@ def online(
   def estimate(
     theta, state: PairState, key, outer_step=0, batches=None, free=1.0
   ):
-    noise_key, unroll_key, reset_key = jax.random.split(key, 3)
+    noise_key, unroll_key, reset_key, begin_key = jax.random.split(key, 4)
     scale = sigma * free
     drawn = draw(noise_key, scale, num_pairs, num_theta)
     epsilon, credited, memory = perturb(state.memory, drawn, state.episode.step)
@@ -163,7 +163,7 @@ def online(
       state.episode._replace(step=step),
       runs,
       outer_step,
-      begin=lambda *fresh: failing.begin(kept, *fresh),
+      begin=lambda *fresh: failing.begin(kept, begin_key, *fresh),
     )
     memory = tuple(jnp.where(done, 0.0, x) for x in memory)
     estimate = Estimate(

@@ -69,7 +69,7 @@ def truncated_grad(
   def estimate(
     theta, state: GradState, key, outer_step=0, batches=None, free=1.0
   ):
-    unroll_key, reset_key = jax.random.split(key)
+    unroll_key, reset_key, begin_key = jax.random.split(key, 3)
 
     def loss_of(theta):
       run, result = unroller.advance(
@@ -93,7 +93,7 @@ def truncated_grad(
       state.episode._replace(step=step),
       run,
       outer_step,
-      begin=lambda *fresh: failing.begin(kept, *fresh),
+      begin=lambda *fresh: failing.begin(kept, begin_key, *fresh),
     )
     gradient, dropped = finite_or_zero(gradient, free)
     estimate = Estimate(
