@@ -7,6 +7,9 @@
 50,000 outer steps of 76,800 inner steps: 256 tasks a family, three families an
 outer step, among them the transformers and the recurrent network that are
 costly on a CPU. It runs on several GPUs and on several machines unchanged.
+
+It has not been run to its end, so neither its wall time nor its result is
+known; on CPU cores it would take days.
 """
 
 from meta_train.config import MetaTrainConfig
