@@ -24,7 +24,9 @@ from meta_train.run import run_folder, saved
 
 NEEDS_KILL = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 STEPS = 1500
-ARGUMENTS = ("--num_devices=2", "--log_every=6")
+# As many as this process has: with others, rounding differs.
+DEVICES = 4
+ARGUMENTS = (f"--num_devices={DEVICES}", "--log_every=6")
 
 # By estimator, with what else a state can be made of.
 ESTIMATOR_FLAGS = {
@@ -52,7 +54,7 @@ SUITE_STEPS = 60
 def _kill_and_compare(tmp_path, monkeypatch, kills, arguments):
   """Runs to the end with kills, and once without."""
   for kill in kills:
-    run = tiny_runs.Run(tmp_path / "parts", *arguments)
+    run = tiny_runs.Run(tmp_path / "parts", *arguments, devices=DEVICES)
     kill(run)
     assert run.send() == -9, run.text()
 
