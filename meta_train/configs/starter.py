@@ -2,7 +2,7 @@
 
     python -m meta_train --recipe=starter
     python -m meta_train.evaluate \
-      --weights=runs/all_small-seed0/theta.safetensors
+      --weights=runs/starter-all_small-seed0/theta.safetensors
 
 200 outer steps of some 80,000 inner steps, by evolution strategies over whole
 inner runs of 1,000 to 2,000 steps, on 21 families of `all_small`: those whose
@@ -75,7 +75,7 @@ CONFIG = MetaTrainConfig(
   sigma_scale="controller:0.5",
   objective="log_tail",
   log_floor=1e-5,
-  outer_steps=250,
+  outer_steps=160,
   num_tasks=4,
   families_per_step=7,
   balance_families=True,
