@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import tasks
 from meta_train import make_baselines
 from meta_train.evaluation import (
   baseline_results,
@@ -139,6 +140,14 @@ def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
   found, problems = _read(copy, wanted=(ADAM, other))
   assert problems == []
   assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
+
+
+def test_a_revision_of_what_is_computed_is_another_definition(monkeypatch):
+  task = tasks.registry.task("quadratic_16", "held_out")
+  before = definition(task)
+  assert before == definition(tasks.registry.task("quadratic_16", "held_out"))
+  monkeypatch.setattr(type(task.family), "revision", 7)
+  assert definition(task) != before
 
 
 def test_another_definition_is_refused(made):

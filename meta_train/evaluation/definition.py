@@ -1,9 +1,10 @@
 """What a task is, as a short text that changes when the task does.
 
 It is made of the name, the static choices of the model and the data that are
-not the defaults, the shapes of parameters, model state and batches, and what
-the training loss is measured on, where that is not training batches. (So a
-family may get a new option without voiding what was measured before.) Rows
+not the defaults, the family's `revision`, the shapes of parameters, model state
+and batches, and what the training loss is measured on, where that is not
+training batches. (So a family may get a new option without voiding what was
+measured before; whoever changes what it computes counts up its revision.) Rows
 that were measured under another definition are not compared with new ones.
 
 Main names: `digest`, `definition`, `without_addresses`.
@@ -60,6 +61,8 @@ def _choices(task: Any) -> list[str]:
   if not dataclasses.is_dataclass(family):
     return [getattr(task, "architecture", "")]
   choices = [type(family).__name__]
+  if revision := getattr(family, "revision", 0):
+    choices.append(f"revision={revision}")
   for field in dataclasses.fields(family):
     value = getattr(family, field.name)
     if value != field.default:

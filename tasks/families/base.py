@@ -56,6 +56,9 @@ class ZooFamily(TaskFamily):
 
   # Further fields that do not change what model is trained.
   not_architecture: ClassVar[frozenset[str]] = frozenset()
+  # Counts changes of what is computed that no field shows, such as of the loss:
+  # what was measured before is void then.
+  revision: ClassVar[int] = 0
 
   def __post_init__(self):
     if not self.name:

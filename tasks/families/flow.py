@@ -34,6 +34,8 @@ class FlowFamily(ZooFamily):
       levels.
   """
 
+  revision = 1  # The density was one of pixels before, and had no bound.
+
   data: str = "digits"
   num_couplings: int = 4
   hidden: int = 48
