@@ -316,9 +316,10 @@ def _raise_stopped(*arguments):
 def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
   flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
   flags_ += ("--hidden_units=0",)
-  with pytest.raises(UserError, match="as by --variant=normalized"):
+  same = ["--variant=linear", "--geometry=normalized"]
+  with pytest.raises(UserError, match=f"as by {' '.join(same)}$"):
     _run(tmp_path / "a", monkeypatch, *flags_)
-  found, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--variant=normalized")
+  found, _ = _run(tmp_path / "b", monkeypatch, *flags_, *same)
   _, tree = flt_lopt.load("flt-starter")
   leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]
   np.testing.assert_array_equal(found, np.concatenate(leaves))

@@ -47,6 +47,13 @@ class Parts(NamedTuple):
   inner_steps: float
 
 
+#: Settings that change a variant, under their names in `OptimizerConfig`.
+OPTIMIZER_FLAGS = (
+  *("memory", "memory_floats", "direction", "hidden_units"),
+  *("geometry", "controller"),
+)
+
+
 def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
   """Returns the learned optimizer that the settings describe.
 
@@ -54,11 +61,7 @@ def optimizer_config(config: MetaTrainConfig) -> flt_lopt.OptimizerConfig:
     UserError: a setting of the optimizer is out of its range.
   """
   try:
-    fields = (
-      *("memory", "memory_floats", "direction", "hidden_units"),
-      *("geometry", "controller"),
-    )
-    given = {name: getattr(config, name) for name in fields}
+    given = {name: getattr(config, name) for name in OPTIMIZER_FLAGS}
     changes = {name: value for name, value in given.items() if value}
     return flt_lopt.make_variant(config.variant, **changes)
   except ValueError as error:
@@ -222,17 +225,30 @@ def _start(config: MetaTrainConfig, lopt: flt_lopt.LearnedOptimizer):
     raise UserError(
       f"--init_from={config.init_from} holds an optimizer of other settings; "
       f"this run has {', '.join(differing)}; give the run those of the file, "
-      f"as by {_variant_flag(stored)}"
+      f"as by {_flags_of(stored)}"
     )
   return theta
 
 
-def _variant_flag(stored: flt_lopt.OptimizerConfig) -> str:
-  """Returns the flag that gives a run this optimizer, if there is one."""
+def _flags_of(stored: flt_lopt.OptimizerConfig) -> str:
+  """Returns the fewest flags that give a run this optimizer, if any do."""
+  found: list[list[str]] = []
   for name in flt_lopt.list_variants():
-    if flt_lopt.make_variant(name) == stored:
-      return f"--variant={name}"
-  return "--variant and the flags after it"
+    plain = flt_lopt.make_variant(name)
+    changes = {
+      flag: getattr(stored, flag)
+      for flag in OPTIMIZER_FLAGS
+      if getattr(stored, flag) != getattr(plain, flag)
+    }
+    try:
+      same = flt_lopt.make_variant(name, **changes) == stored
+    except ValueError:  # The changes don't go with the variant.
+      continue
+    if same:
+      flags = {"variant": name, **changes}
+      found.append([f"--{flag}={value}" for flag, value in flags.items()])
+  found.sort(key=len)
+  return " ".join(found[0]) if found else "--variant and its changes"
 
 
 def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:
