@@ -172,3 +172,20 @@ def test_schedule_is_the_one_of_optax():
     want = raw_updates(lopt.reference(num_steps=num_steps), grads, params)
     np.testing.assert_allclose(ours["a"], want["a"], rtol=1e-4)
   assert isinstance(lopt.transform(theta), optax.GradientTransformation)
+
+
+def test_linear_is_what_remains_of_a_network_that_says_nothing():
+  """Whatever else was learned: readings of the memory, steps, controller."""
+  learned = variants.theta("linear", noise=0.2)
+  silent = variants.family("flt_damped").init(jax.random.key(0))["direction"]
+  whole = {**learned, "direction": silent}
+  assert "direction" not in learned
+  found, expected = (
+    raw_updates(
+      variants.family(name).transform(theta, num_steps=variants.STEPS),
+      variants.stream(),
+      variants.parameters(),
+    )
+    for name, theta in (("linear", learned), ("flt_damped", whole))
+  )
+  assert variants.relative_difference(found, expected) < 1e-5
