@@ -139,8 +139,11 @@ def init_state(config: OptimizerConfig, num_tensors: int, dtype) -> Any:
     return ()
   if config.controller == "lstm":
     width = config.controller_heads * config.controller_width
-    zeros = jnp.zeros((num_tensors, width), dtype)
-    return hk.LSTMState(zeros, zeros)
+    # Two arrays, since one can't be donated twice.
+    return hk.LSTMState(
+      jnp.zeros((num_tensors, width), dtype),
+      jnp.zeros((num_tensors, width), dtype),
+    )
   with _promotion.usual():
     return make_attention(config).init_state((num_tensors,), dtype=dtype)
 
