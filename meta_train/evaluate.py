@@ -17,7 +17,6 @@ from meta_train.command import command_line, shared_options
 from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
-from meta_train.evaluation import protocol
 from meta_train.terminal import say
 
 
@@ -54,15 +53,8 @@ class EvaluateConfig:
     "instead of the plain evaluation these sweeps, separated by commas: "
     "horizon, width, batch_size, told_steps, loss_scale, dtype",
   )
-  steps: int = option(
-    protocol.NUM_STEPS, "length of a run", unit="inner steps", low=2
-  )
-  seeds: int = option(
-    protocol.NUM_SEEDS,
-    "runs of each optimizer on each task",
-    unit="runs",
-    low=1,
-  )
+  steps: int = shared_options.run_steps()
+  seeds: int = shared_options.run_seeds()
   baselines: str = option(
     "",
     "hand-designed optimizers to compare with, separated by commas; none; "

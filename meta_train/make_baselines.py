@@ -35,15 +35,8 @@ class MakeBaselinesConfig:
   baselines: str = option(
     "", "only these baselines, separated by commas; empty: all"
   )
-  steps: int = option(
-    protocol.NUM_STEPS,
-    "length of a run",
-    unit="inner steps",
-    low=1,
-  )
-  seeds: int = option(
-    protocol.NUM_SEEDS, "runs to compare on", unit="runs", low=1
-  )
+  steps: int = shared_options.run_steps()
+  seeds: int = shared_options.run_seeds()
   folder: str = option(
     "", "where to write; empty: into the package", group="The machine"
   )

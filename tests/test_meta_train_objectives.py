@@ -68,18 +68,22 @@ class Bowl(tasks.Task):
     return jnp.float32({"train": 0.0, "valid": 3.0, "test": np.nan}[split])
 
 
-def losses_by_unroll(objective, truncation, **options):
-  unroll = Unroller(
-    family=tasks.single_task_to_family(Bowl()),
+def make_unroller(task, objective, truncation, length=LENGTH, **options):
+  return Unroller(
+    family=tasks.single_task_to_family(task),
     lopt=LOPT,
     unravel=UNRAVEL,
     truncation=truncation,
-    min_horizon=LENGTH,
-    max_horizon=LENGTH,
+    min_horizon=length,
+    max_horizon=length,
     withhold=0.0,
     objective=objective,
     **options,
   )
+
+
+def losses_by_unroll(objective, truncation, **options):
+  unroll = make_unroller(Bowl(), objective, truncation, **options)
   episode, run = unroll.start(jax.random.key(0))
   advance, found = jax.jit(unroll.advance), []
   for n in range(LENGTH // truncation):
@@ -152,16 +156,7 @@ class Noise(tasks.Task):
 def test_the_held_out_loss_has_noise_of_its_own():
   steps, seen = 4, {}
   for objective in ("last", "validation"):
-    unroll = Unroller(
-      family=tasks.single_task_to_family(Noise()),
-      lopt=LOPT,
-      unravel=UNRAVEL,
-      truncation=steps,
-      min_horizon=steps,
-      max_horizon=steps,
-      withhold=0.0,
-      objective=objective,
-    )
+    unroll = make_unroller(Noise(), objective, steps, length=steps)
     episode, run = unroll.start(jax.random.key(0))
     advance = jax.jit(unroll.advance)
     # The unroll ends its episode at each of its steps in turn.

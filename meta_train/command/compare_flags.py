@@ -12,11 +12,15 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from meta_train.command import command_line, flags, program
+from meta_train.command import (
+  command_line,
+  flags,
+  program,
+  shared_options,
+)
 from meta_train.command.options import check_bounds, option
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice
-from meta_train.evaluation import protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +56,9 @@ class CompareConfig:
     "on; what is chosen by a held-out suite is not held out any more",
     group="Evaluation",
   )
-  eval_tasks: str = option(
-    "", "only these tasks of that suite, separated by commas; empty: all"
-  )
-  eval_steps: int = option(
-    protocol.NUM_STEPS,
-    "length of a run in the evaluation",
-    unit="inner steps",
-    low=2,
-  )
-  eval_seeds: int = option(
-    protocol.NUM_SEEDS,
-    "runs of each result on each task in the evaluation",
-    unit="runs",
-    low=1,
-  )
+  eval_tasks: str = shared_options.chosen_tasks()
+  eval_steps: int = shared_options.run_steps()
+  eval_seeds: int = shared_options.run_seeds()
   folder: str = option(
     "",
     "where runs, evaluation and comparison go; empty: runs/compare-SETTING",

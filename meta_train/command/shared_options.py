@@ -1,12 +1,13 @@
 """Flags that several programs have, each said once.
 
 Main names: `num_devices`, `compilation_cache_dir`, `data_dir`, `chosen_tasks`,
-`split_names`.
+`run_steps`, `run_seeds`, `split_names`.
 """
 
 from typing import Any
 
 from meta_train.command.options import option
+from meta_train.evaluation import protocol
 
 
 def num_devices(more: str = "") -> Any:
@@ -48,6 +49,23 @@ def chosen_tasks() -> Any:
   """Returns the field of `problems.choose_tasks`'s names."""
   return option(
     "", "only these tasks of the suite, separated by commas; empty: all"
+  )
+
+
+def run_steps() -> Any:
+  """Returns the field of the length of an evaluated run."""
+  return option(
+    protocol.NUM_STEPS, "length of an evaluated run", unit="inner steps", low=2
+  )
+
+
+def run_seeds() -> Any:
+  """Returns the field of how many runs are compared on a task."""
+  return option(
+    protocol.NUM_SEEDS,
+    "evaluated runs of each optimizer on each task",
+    unit="runs",
+    low=1,
   )
 
 

@@ -7,7 +7,7 @@
 40 outer steps of `starter`'s first phase, on its families: sizes and exponents
 of the steps, weight decay, epsilon, and how the readings of the memory are
 combined, twelve numbers. Steps of matrices are orthogonalised, as Muon's are
-(see `flt_lopt.geometry`).
+(see `flt_lopt.geometry`). It has not been run to its end yet.
 """
 
 import dataclasses

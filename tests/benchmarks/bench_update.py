@@ -19,7 +19,7 @@ seconds to compile at 10 million):
 
   optax.adamw             1.4 and 5.6 ns        scratch  0.0  state  8   1 s
   optax.contrib.muon      45x   6.6x            scratch 28.0  state  4   5 s
-  flt-starter, shipped     3.3x 3.1x            scratch  0.9  state 16  23 s
+  flt-starter, shipped     3.0x 2.5x            scratch  0.9  state 16  12 s
   flt                      4.4x 3.0x            scratch  0.9  state 16  19 s
   flt, normalized          3.6x 3.0x            scratch  0.9  state 16  24 s
   flt, orthogonal         40x  10x              scratch  6.1  state 16  37 s
@@ -28,6 +28,10 @@ seconds to compile at 10 million):
   flt, bfloat16            6.2x 3.1x            scratch 12.1  state  8  31 s
   flt, factored            4.3x 3.6x            scratch  4.0  state 12  30 s
   adamw_scalars            2.1x 2.1x            scratch  0.9  state  8  14 s
+
+flt-starter's row was seen later than the others, next to adamw alone
+(`--millions=10,1 --rounds=9 --only=shipped`), on a machine that was quiet; it
+has a linear direction, and so no network.
 
 Where the time goes, on a CPU: XLA makes one program per result, so each of
 the four arrays of state is read and written by its own (12 bytes per
