@@ -55,7 +55,7 @@ def chosen_tasks() -> Any:
 def run_steps() -> Any:
   """Returns the field of the length of an evaluated run."""
   return option(
-    protocol.NUM_STEPS, "length of an evaluated run", unit="inner steps", low=2
+    protocol.NUM_STEPS, "length of a run", unit="inner steps", low=2
   )
 
 
@@ -63,7 +63,7 @@ def run_seeds() -> Any:
   """Returns the field of how many runs are compared on a task."""
   return option(
     protocol.NUM_SEEDS,
-    "evaluated runs of each optimizer on each task",
+    "runs of each optimizer on each task",
     unit="runs",
     low=1,
   )
