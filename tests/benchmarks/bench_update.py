@@ -33,8 +33,9 @@ flt-starter's row was seen later than the others, next to adamw alone
 (`--millions=10,1 --rounds=9 --only=shipped`), on a machine that was quiet; it
 has a linear direction, and so no network.
 
-With 10, 100 and 400 tensors (`--compile=10,100,400`) adamw compiles in 0.4, 0.6
-and 3.0 s, flt in 3.4, 14 and 51 s, and without a controller in 2.3, 12 and 58 s.
+With 10, 100 and 400 tensors (`--compile=10,100,400`) adamw compiles in 0.4,
+0.6 and 3.0 s, flt in 3.4, 14 and 51 s, and without a controller in 2.3, 12 and
+58 s.
 
 Where the time goes, on a CPU: XLA makes one program per result, so each of
 the four arrays of state is read and written by its own (12 bytes per
