@@ -91,7 +91,7 @@ def update(
   nominal = kernel.total(kernel.nominal_terms(config, scalars, modes, clean))
   products = kernel.Products(found * found, nominal * found)
   sums, mean = layout.collect((products, mean))
-  fallback = nominal * kernel.preconditioner(config, scalars, v)
+  fallback = kernel.fallback(config, scalars, nominal, v)
   if config.geometry == "orthogonal":
     found = fallback = _orthogonal(
       layout,

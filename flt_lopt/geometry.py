@@ -31,6 +31,7 @@ Main names: `is_matrix`, `nominal`, `orthogonalize`, `muon_dimensions`.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import optax
 from jaxtyping import Array, Float
@@ -124,9 +125,18 @@ def orthogonalize(
     epsilon: added to its Frobenius norm, which it is divided by first.
   """
   stack, rows, columns = _sizes(x.shape)
-  matrices = x.reshape(stack, rows, columns)
-  scale = max(1.0, columns / rows) ** 0.5
-  return scale * _newton_schulz(matrices, epsilon).reshape(x.shape)
+
+  def orthogonal(x):
+    matrices = x.reshape(stack, rows, columns)
+    scale = max(1.0, columns / rows) ** 0.5
+    return scale * _newton_schulz(matrices, epsilon).reshape(x.shape)
+
+  sharding = jax.typeof(x).sharding
+  if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+    return orthogonal(x)
+  # How products of sharded matrices lie is the compiler's to choose.
+  lies = jax.sharding.auto_axes(orthogonal, out_sharding=sharding)
+  return lies(x)
 
 
 def _newton_schulz(matrices: Float[Array, "stack rows columns"], epsilon):

@@ -104,7 +104,7 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
   clean = jnp.where(scalars.finite, raw, 0.0)
   nominal = kernel.total(kernel.nominal_terms(config, scalars, again, clean))
   v = config.make_second_moment().read(moment, scalars.inverse_mass[-1])
-  fallback = nominal * kernel.preconditioner(config, scalars, v)
+  fallback = kernel.fallback(config, scalars, nominal, v)
   if config.geometry == "orthogonal" and geometry.is_matrix(gradient.shape):
     chosen = jnp.where(sums.along > 0, found, fallback)
     found = fallback = geometry.orthogonalize(chosen, config.epsilon)

@@ -24,6 +24,7 @@ import optax
 
 from flt_lopt import geometry
 from flt_lopt.config import OptimizerConfig
+from flt_lopt.memory import second_moment
 
 B2 = 0.999
 
@@ -151,7 +152,12 @@ def scale_by_factored_adam(
       now = optax.tree.bias_correction(updates, b1, count)
       mu_hat = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, after, now)
     nu_hat = jax.tree.map(factored, optax.tree.bias_correction(nu, b2, count))
-    moved = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu_hat, nu_hat)
+    limit = second_moment.MAX_DIRECTION
+    moved = jax.tree.map(
+      lambda m, v: jnp.clip(m / (jnp.sqrt(v) + eps), -limit, limit),
+      mu_hat,
+      nu_hat,
+    )
     return moved, FactoredAdamState(count, mu, nu)
 
   return optax.GradientTransformation(init, update)

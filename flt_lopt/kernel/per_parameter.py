@@ -4,7 +4,7 @@
 direction network, and `apply_step` scales the result.
 
 Main names: `scaled`, `advance`, `advance_second`, `direct`, `nominal_terms`,
-`preconditioner`, `apply_step`.
+`fallback`, `apply_step`.
 """
 
 import jax.numpy as jnp
@@ -73,9 +73,18 @@ def total(terms):
   return sum(rest, start=first)
 
 
-def preconditioner(config: OptimizerConfig, scalars: TensorScalars, v):
-  """Returns 1 / (sqrt(v) + epsilon), or one number for all of a matrix."""
-  return _of_geometry(config, scalars, _roots(scalars, v)[1])
+def fallback(config: OptimizerConfig, scalars: TensorScalars, signal, v):
+  """Returns Adam's direction, in which a signal is divided by sqrt(v).
+
+  Matrices that are made orthogonal are divided by one number instead.
+
+  Args:
+    config: the optimizer.
+    scalars: the tensor's scalars, broadcastable against it.
+    signal: the nominal reading.
+    v: second moment.
+  """
+  return _divided(config, scalars, signal, _roots(scalars, v)[1])
 
 
 def _roots(scalars: TensorScalars, v):
@@ -84,10 +93,12 @@ def _roots(scalars: TensorScalars, v):
   return root, 1.0 / (root + scalars.epsilon)
 
 
-def _of_geometry(config: OptimizerConfig, scalars: TensorScalars, inverse):
+def _divided(config: OptimizerConfig, scalars: TensorScalars, signal, inverse):
+  found = config.make_second_moment().limit(signal * inverse)
   if config.geometry == "orthogonal":
-    return jnp.where(scalars.is_matrix, scalars.inverse_unit, inverse)
-  return inverse
+    whole = signal * scalars.inverse_unit
+    return jnp.where(scalars.is_matrix, whole, found)
+  return found
 
 
 def direct(
@@ -115,16 +126,13 @@ def direct(
   signals = (*reads, gradient)
   nominal = config.make_memory().nominal
   root, inverse = _roots(scalars, v)
-  outer = _of_geometry(config, scalars, inverse)
+  base = _divided(config, scalars, signals[nominal], inverse)
   if not shared.read:
-    return signals[nominal] * outer
+    return base
   high = direction.limit(inverse)
   units = [signal * inverse for signal in signals]
   features = [direction.clip(unit, high) for unit in units]
   nominal %= len(signals)
-  base = units[nominal]
-  if outer is not inverse:
-    base = signals[nominal] * outer
   base = shared.read[nominal] * base
   for k, weight in enumerate(shared.read):
     if k != nominal:

@@ -9,7 +9,10 @@ axis and over the one before, so O(rows + columns), and reads
 
     v_ij = r_i c_j / mean(r),
 
-which is exact where g^2 is of rank one. Vectors and scalars stay whole.
+which is exact where g^2 is of rank one. Vectors and scalars stay whole. Far
+from rank one v_ij can be nearly 0 where g_ij isn't. So what is divided by its
+root is held to what Adam's direction never exceeds, 1 / sqrt(1 - b2), which is
+31.6 at b2 = 0.999. (Adafactor limits the RMS of its updates.)
 
 Reference: Shazeer & Stern, "Adafactor: Adaptive Learning Rates with Sublinear
 Memory Cost" (2018).
@@ -25,6 +28,8 @@ from jaxtyping import Array
 from flt_lopt.attention import registry
 
 TINY = 1e-30
+#: Largest entry of a direction that is divided by a factored moment's root.
+MAX_DIRECTION = 0.001**-0.5
 
 
 class Whole:
@@ -43,6 +48,10 @@ class Whole:
   def read(self, state: Sequence[Array], inverse_mass):
     """Returns v of every parameter."""
     return state[0] * inverse_mass
+
+  def limit(self, direction):
+    """Returns a direction divided by the root of v, as far as it is trusted."""
+    return direction
 
 
 class Factored:
@@ -75,6 +84,9 @@ class Factored:
     mean = jnp.mean(rows, axis=-1, keepdims=True)
     share = rows / jnp.maximum(mean, TINY)
     return share[..., :, None] * columns[..., None, :] * inverse_mass
+
+  def limit(self, direction):
+    return jnp.clip(direction, -MAX_DIRECTION, MAX_DIRECTION)
 
 
 SECOND_MOMENTS: dict[str, type[Whole] | type[Factored]] = {
