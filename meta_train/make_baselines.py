@@ -88,13 +88,13 @@ def make(
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
     path = baseline_results.path_of(task, folder)
-    protocol = baseline_results.protocol(
+    same = baseline_results.protocol(
       task,
       num_steps=num_steps,
       num_seeds=num_seeds,
       num_final_batches=options.get("num_final_batches", NUM_FINAL_BATCHES),
     )
-    done, history, rows = _done(path, protocol)
+    done, history, rows = _done(path, same)
     for baseline in wanted:
       measured = baseline_results.fingerprint(baseline)
       if done.get(baseline.name) == measured:
@@ -113,12 +113,12 @@ def make(
       baseline_results.write(
         path,
         baseline_results.ResultsFile(
-          {**protocol, "baselines": done, **history}, rows
+          {**same, "baselines": done, **history}, rows
         ),
       )
 
 
-def _done(path: pathlib.Path, protocol: dict[str, Any]):
+def _done(path: pathlib.Path, same: dict[str, Any]):
   """Returns what a file of the same protocol holds.
 
   Returns:
@@ -126,7 +126,7 @@ def _done(path: pathlib.Path, protocol: dict[str, Any]):
   """
   results = baseline_results.load(path)
   if results is None or any(
-    results.header.get(name) != value for name, value in protocol.items()
+    results.header.get(name) != value for name, value in same.items()
   ):
     return {}, {"actions": {}, "provenance": {}}, []
   done = dict(results.header.get("baselines", {}))
