@@ -66,6 +66,7 @@ _INSTALLED_AS = {
   "absl": "absl-py",
   "haiku": "dm-haiku",
   "orbax": "orbax-checkpoint",
+  "PIL": "pillow",
   "sklearn": "scikit-learn",
 }
 # Files that tests read, beside what they import.

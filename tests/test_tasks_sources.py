@@ -1,12 +1,23 @@
 """Data that needs no files: bundled sets, texts and generators."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tasks import data
-from tasks.data import base, bpe, images, photographs, stdlib_text
+from tasks.data import (
+  base,
+  bpe,
+  images,
+  photographs,
+  sklearn_files,
+  sklearn_sets,
+  stdlib_text,
+)
 from tasks.data.base import SequenceData
 
 KEY = jax.random.key(0)
@@ -139,6 +150,27 @@ def test_contiguous_parts_do_not_overlap():
     for split in ("train", "valid", "test")
   ]
   np.testing.assert_array_equal(np.concatenate(pieces), text)
+
+
+def test_files_of_scikit_learn_are_what_it_loads(monkeypatch):
+  def load():
+    pictures = (photographs.photograph(n) for n in photographs.PHOTOGRAPHS)
+    return *sklearn_sets.load_digits(), *pictures
+
+  photographs.photograph.cache_clear()
+  files = ("data/digits.csv.gz", "images/china.jpg", "images/flower.jpg")
+  assert all(sklearn_files.find(file) for file in files)
+  read = load()
+  monkeypatch.setattr(sklearn_files, "find", lambda name: None)
+  photographs.photograph.cache_clear()
+  for x, y in zip(read, load(), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_scikit_learn_is_not_imported_for_digits():
+  code = "import sys; from tasks import data; data.load('digits', 'meta_train')"
+  code += "; assert 'sklearn' not in sys.modules"
+  subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_photographs_are_cut_into_strips():

@@ -5,12 +5,15 @@ and C. Kaynak, 1998), `wine`, `breast_cancer` and `iris` are tables with
 classes and `diabetes` (Efron et al., "Least angle regression", 2004) is a
 table with a real target. Features of tables are standardised with the
 statistics of the part's training split.
+
+Main names: `load_digits`.
 """
 
 import functools
 
 import numpy as np
 
+from tasks.data import sklearn_files
 from tasks.data.base import ArrayData, index_splits
 from tasks.data.sources import register
 
@@ -30,11 +33,20 @@ def _load(name: str) -> tuple[np.ndarray, np.ndarray]:
   return np.asarray(bunch.data, np.float32), np.asarray(bunch.target)
 
 
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+  """Returns pixels [images, 64], 0 to 16, and the digits."""
+  path = sklearn_files.find("data/digits.csv.gz")
+  if path is None:
+    return _load("digits")
+  table = np.loadtxt(path, np.float32, delimiter=",")
+  return table[:, :-1], table[:, -1]
+
+
 @register("digits")
 def digits(part: str, data_dir: str | None = None) -> ArrayData:
   """Handwritten digits: `image` [8, 8, 1] in [0, 1] and `label` below 10."""
   del data_dir
-  pixels, target = _load("digits")
+  pixels, target = load_digits()
   arrays: dict[str, np.ndarray] = {
     "image": pixels.reshape(-1, 8, 8, 1) / np.float32(16),
     "label": target.astype(np.int32),
