@@ -4,9 +4,10 @@
     python -m meta_train.compare --recipe=ablation --meta_seeds=2 \
       --setting=variant --values=flt_damped,ema,flt,no_controller,adamw_scalars
 
-6,000 outer steps of 800 inner steps, 4.8 million in all, with the tasks and all
-other settings of `standard`. Scored every 2,000 outer steps; the result is the
-best. It has not been run to its end yet.
+2,000 outer steps of 800 inner steps, 1.6 million in all, with the tasks of
+`standard`: after about 1,000 the meta-loss falls no further that one could see.
+The result is the running average at the end, so that no validation tasks choose
+it, and results can be compared on those.
 """
 
 import dataclasses
@@ -15,7 +16,10 @@ from meta_train.configs import standard
 
 CONFIG = dataclasses.replace(
   standard.CONFIG,
-  outer_steps=6000,
-  outer_decay=6000,
-  validate_every=2000,
+  outer_steps=2000,
+  outer_warmup=100,
+  outer_decay=2000,
+  theta_average=0.99,
+  validate_every=0,
+  result="average",
 )
