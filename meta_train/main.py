@@ -70,7 +70,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 def _run(config: MetaTrainConfig) -> None:
   _check_suite(config)
   import flt_lopt
-  from meta_train.run import loop, machine
+  from meta_train.run import machine, whole
 
   group = machine.set_up(
     config.num_devices,
@@ -81,7 +81,7 @@ def _run(config: MetaTrainConfig) -> None:
   )
   try:
     with contextlib.closing(group):
-      loop.run(config, group)
+      whole.run(config, group)
   except flt_lopt.WeightsError as error:
     raise UserError(str(error)) from error
 

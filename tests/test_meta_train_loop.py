@@ -24,7 +24,7 @@ from meta_train.engine.outer_state import StepMetrics
 from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems
-from meta_train.run import csv_rows, live_report, loop, memory_maps
+from meta_train.run import csv_rows, live_report, loop, memory_maps, whole
 from meta_train.run.validation import FLOOR, Validation
 
 LOPT = flt_lopt.LearnedOptimizer(
@@ -101,12 +101,12 @@ def _run(folder, monkeypatch, *arguments):
 
 
 def _with_validation(monkeypatch):
-  load = loop.load_problems
+  load = whole.load_problems
 
   def more(config):
     return load(config)._replace(validation=(Bowl(),))
 
-  monkeypatch.setattr(loop, "load_problems", more)
+  monkeypatch.setattr(whole, "load_problems", more)
 
 
 def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):

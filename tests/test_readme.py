@@ -7,7 +7,7 @@ import readme_blocks
 import readme_results
 
 from meta_train import config
-from meta_train.run import loop
+from meta_train.run import whole
 
 TEXT = readme_blocks.README.read_text(encoding="utf-8")
 
@@ -40,7 +40,7 @@ def test_a_task_of_ones_own_is_meta_trained(tmp_path, monkeypatch):
     max_horizon=4,
     evaluate=False,
   )
-  loop.run(settings)
+  whole.run(settings)
   assert (tmp_path / "run" / "theta.safetensors").exists()
 
 

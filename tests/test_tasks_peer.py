@@ -13,7 +13,7 @@ import flt_lopt
 import tasks
 from meta_train import config, rows
 from meta_train.evaluation import curves
-from meta_train.run import loop
+from meta_train.run import whole
 from tasks import augment, host_data, registry
 
 quadratics = peer.load("tasks.quadratics")
@@ -78,7 +78,7 @@ def run(task, run_dir, **options):
     checkpoint_every=2,
     evaluate=False,
   )
-  loop.run(config.MetaTrainConfig(**(settings | options)))
+  whole.run(config.MetaTrainConfig(**(settings | options)))
   return rows.read_rows(run_dir / "metrics.jsonl").rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 import flt_lopt
 from meta_train.command import flags
-from meta_train.run import loop
+from meta_train.run import whole
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT_S = 240
@@ -61,7 +61,7 @@ def run_here(folder, monkeypatch, *arguments):
   write_task(folder)
   monkeypatch.syspath_prepend(folder)
   command = [*SETTINGS, *arguments, f"--run_dir={folder / 'run'}"]
-  loop.run(flags.parse(command).config)
+  whole.run(flags.parse(command).config)
   return theta(folder / "run"), rows(folder / "run")
 
 
