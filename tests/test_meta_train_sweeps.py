@@ -10,6 +10,7 @@ import pytest
 
 from meta_train.errors import UserError
 from meta_train.evaluation import (
+  evaluate,
   evaluation_plan,
   overhead,
   run_rows,
@@ -53,7 +54,48 @@ def test_one_setting_of_each_sweep_changes_nothing(name):
 def test_horizons_and_told_steps_are_as_stated():
   assert [s.steps for s in sweeps.make_sweep("horizon")] == [1, 5, 25]
   told = [s.told for s in sweeps.make_sweep("told_steps")]
-  assert told == [0.1, 0.5, 1, 2, 10]
+  assert told == [0.1, 0.5, 1, 2, 10, 0]
+
+
+def _told_plan():
+  return evaluation_plan.Plan(
+    tasks=[TASK],
+    candidates=[SGD],
+    baselines=[],
+    settings=sweeps.make_sweep("told_steps"),
+    num_steps=2,
+    num_seeds=1,
+    compute_baselines=False,
+    options={"num_final_batches": 1},
+  )
+
+
+def test_withheld_steps_are_none_or_refused():
+  told = []
+
+  def factory(hyper, num_steps):
+    told.append(num_steps)
+    return optax.sgd(optax.cosine_decay_schedule(0.1, num_steps))
+
+  needs = dataclasses.replace(SGD, name="needs", make_tx=factory)
+  plan = _told_plan()._replace(candidates=[SGD, needs])
+  made, problems = evaluation_plan.make_jobs(plan)
+  assert told == [None]
+  assert problems == ["needs has no told_steps to set to withheld."]
+  assert len(made) == 6 + 5
+  seen = []
+
+  def watched(hyper, num_steps):
+    seen.append(num_steps)
+    return optax.sgd(0.1)
+
+  watching = dataclasses.replace(SGD, make_tx=watched)
+  for told_steps, want in ((None, 20), (7, 7), (0, None)):
+    evaluate.run_curves(
+      TASK, watching, num_steps=20, seeds=range(1), told_steps=told_steps
+    )
+    assert set(seen) == {want}
+    seen.clear()
 
 
 def test_width_multiplies_hidden_layers():
@@ -86,21 +128,13 @@ def test_a_changed_batch_leaves_seed_and_data_as_they_were():
 
 
 def test_an_optimizer_is_told_at_least_one_step():
-  plan = evaluation_plan.Plan(
-    tasks=[TASK],
-    candidates=[SGD],
-    baselines=[],
-    settings=sweeps.make_sweep("told_steps"),
-    num_steps=2,
-    num_seeds=1,
-    compute_baselines=False,
-    options={"num_final_batches": 1},
-  )
   told = []
   counting = dataclasses.replace(
     SGD, make_tx=lambda hyper, steps: told.append(steps) or optax.sgd(0.1)
   )
-  made, _ = evaluation_plan.make_jobs(plan._replace(candidates=[counting]))
+  plan = _told_plan()._replace(candidates=[counting])
+  made, _ = evaluation_plan.make_jobs(plan)
+  told.clear()
   made[0].run(jax.local_devices()[:1])
   assert told and min(told) >= 1
 

@@ -55,7 +55,8 @@ class Candidate:
   Attributes:
     name: name of the group in progress messages.
     variants: one for each slice of `hyper`.
-    make_tx: (slice of `hyper`, num_steps) -> optax transformation.
+    make_tx: (slice of `hyper`, num_steps) -> optax transformation; steps are
+      `None` where they are withheld.
     hyper: pytree of arrays with leading axis `variants`.
     fingerprint: changes whenever the optimizers do.
     eval_params: see `meta_train.evaluation.curves.training_curves`.
@@ -64,11 +65,20 @@ class Candidate:
 
   name: str
   variants: tuple[Variant, ...]
-  make_tx: Callable[[PyTree, int], optax.GradientTransformation]
+  make_tx: Callable[[PyTree, Any], optax.GradientTransformation]
   hyper: PyTree
   fingerprint: str
   eval_params: EvalParams | None = None
   source: tuple[Any, PyTree] | None = None
+
+  @property
+  def needs_num_steps(self) -> bool:
+    """Whether it can't be made without the number of steps."""
+    try:
+      self.make_tx(jax.tree.map(lambda x: x[0], self.hyper), None)
+    except Exception:  # A user's factory raises what it likes.
+      return True
+    return False
 
 
 def _tree_digest(tree: PyTree) -> str:

@@ -78,15 +78,15 @@ def run_curves(
     num_steps: inner steps of a run.
     seeds: numbers of the runs.
     seed: seed of the evaluation.
-    told_steps: what the optimizer is told that `num_steps` is; `None`: the
-      truth.
+    told_steps: what the optimizer is told that `num_steps` is; 0: it is told
+      `None`; `None`: the truth.
     loss_scale: a factor in the task's losses, which is taken out of them.
     **options: passed to `training_curves`.
   """
   told = num_steps if told_steps is None else told_steps
   curves = training_curves(
     task,
-    functools.partial(_make_tx, candidate, told),
+    functools.partial(_make_tx, candidate, told or None),
     candidate.hyper,
     seed_keys(seed, seeds),
     num_steps=num_steps,

@@ -206,11 +206,15 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
         "loss_scale": setting.loss_scale,
         **plan.options,
       }
-      told = max(1, round(shared["num_steps"] * setting.told))
-      made += [
-        _candidate_job(changed, candidate, told_steps=told, **shared)
-        for candidate in plan.candidates
-      ]
+      told = round(shared["num_steps"] * setting.told)
+      told = max(told, 1) if setting.told else 0
+      for candidate in plan.candidates:
+        if not told and candidate.needs_num_steps:
+          problems.append(setting.refusal(candidate.name))
+          continue
+        made.append(
+          _candidate_job(changed, candidate, told_steps=told, **shared)
+        )
       # A baseline that is not told the steps wrongly is as it was.
       if setting.told == 1:
         made += [
@@ -219,7 +223,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
           )
           for baseline in plan.baselines
         ]
-  return made, problems
+  return made, list(dict.fromkeys(problems))
 
 
 def _cheaper(baseline: Baseline) -> Baseline:

@@ -6,7 +6,8 @@ steps, or what the optimizer is told; one of its settings changes nothing.
   horizon      runs 1, 5 and 25 times as long
   width        hidden layers 1, 2, 4 and 8 times as wide
   batch_size   batches 1/4, 1/2, 1, 2 and 4 times as large
-  told_steps   the optimizer is told 1/10, 1/2, 1, 2 and 10 times the steps
+  told_steps   the optimizer is told 1/10, 1/2, 1, 2 and 10 times the steps, or
+               nothing of them (`withheld`)
   loss_scale   losses 1e-6 to 1e6 times as large
   dtype        parameters in float32 and bfloat16
 
@@ -41,7 +42,8 @@ class Setting:
     value: what it is set to, for tables.
     change: task -> task; `None` in its place where it can't be changed so.
     steps: factor of the number of steps.
-    told: factor of the number of steps that the optimizer is told.
+    told: factor of the number of steps that the optimizer is told; 0: it is
+      told none.
     loss_scale: factor of the losses that `change` makes, to be taken out.
   """
 
@@ -196,7 +198,9 @@ _SWEEPS = {
     **{f"x{n:g}": {"change": _batch_size(n)} for n in (0.25, 0.5, 1, 2, 4)},
   ),
   "told_steps": _sweep(
-    "told_steps", **{f"x{n:g}": {"told": n} for n in (0.1, 0.5, 1, 2, 10)}
+    "told_steps",
+    **{f"x{n:g}": {"told": n} for n in (0.1, 0.5, 1, 2, 10)},
+    withheld={"told": 0},
   ),
   "loss_scale": _sweep(
     "loss_scale",
