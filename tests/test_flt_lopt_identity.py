@@ -37,14 +37,14 @@ def stream(dtype=np.float32):
 
 def raw_updates(tx, grads, params):
   @jax.jit
-  def run():
+  def run(grads, params):  # As constants they would be compiled too.
     def step(state, gradient):
       updates, state = tx.update(gradient, state, params)
       return state, updates
 
     return jax.lax.scan(step, tx.init(params), grads)[1]
 
-  return run()
+  return run(grads, params)
 
 
 def largest_difference(a, b):

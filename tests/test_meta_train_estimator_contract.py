@@ -36,6 +36,17 @@ FAST, _ = ravel_pytree(
 )
 THETA = FAST + 0.1 * jax.random.normal(jax.random.key(6), START.shape)
 NAMES = list(ESTIMATORS)
+# One that keeps noise over unrolls, one of whole episodes, one that
+# differentiates; to compile the others takes long.
+some_estimators = pytest.mark.parametrize(
+  "name",
+  [
+    name
+    if name in ("pes", "full_es", "truncated_grad")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in NAMES
+  ],
+)
 BACKPROPAGATION = ("truncated_grad", "full_grad")
 WHOLE = ("full_es", "full_grad")
 CEILING = 30.0
@@ -92,7 +103,7 @@ def keys_of(seed, count=12):
   return jax.random.split(jax.random.key(seed), count)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@some_estimators
 def test_states_stay_sound_beside_and_after_divergence(name):
   """Members that never diverge, that do at a loss of 2.5, and at once."""
   estimator = estimator_of(name, (0.0, 2.5, 100.0))
@@ -153,7 +164,7 @@ def outer_loop(estimator, optimizer, num_tasks=8):
   )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@some_estimators
 def test_the_outer_loop_learns_a_tiny_task_and_compiles_once(name):
   options = {} if name in BACKPROPAGATION else {"num_pairs": 2}
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05))

@@ -197,7 +197,16 @@ def _stops_and_goes_on(config, families, at, more):
   assert _bits(resumed) == _bits(state)
 
 
-@pytest.mark.parametrize("estimator", list(ESTIMATORS))
+# The fast ones keep noise over unrolls, and differentiate.
+@pytest.mark.parametrize(
+  "estimator",
+  [
+    name
+    if name in ("pes", "nres", "full_grad")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in ESTIMATORS
+  ],
+)
 def test_every_estimator_resumes_bit_for_bit(tmp_path, monkeypatch, estimator):
   tiny_runs.write_task(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
