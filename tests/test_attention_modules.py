@@ -1,5 +1,7 @@
 """Haiku modules: they attend, learn, mask, and keep causality."""
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,11 @@ WIDTH, LENGTH = 12, 20
 
 
 def transformed(make):
-  return hk.without_apply_rng(
+  """Returns a compiled `init` and `apply`; op by op they take much longer."""
+  model = hk.without_apply_rng(
     hk.transform(lambda x, **options: make()(x, **options))
   )
+  return hk.Transformed(jax.jit(model.init), jax.jit(model.apply))
 
 
 def tokens():
@@ -37,13 +41,12 @@ def test_performer_masks_and_keeps_causality(causal):
   x = tokens()
   model = transformed(make)
   params = model.init(jax.random.key(1), x)
-  apply = jax.jit(model.apply)
   mask = jnp.ones((2, LENGTH), bool).at[:, 15:].set(False)
-  out = apply(params, x, key_mask=mask)
+  out = model.apply(params, x, key_mask=mask)
   assert out.shape == x.shape
-  changed = apply(params, x.at[:, 15:].add(3.0), key_mask=mask)
+  changed = model.apply(params, x.at[:, 15:].add(3.0), key_mask=mask)
   np.testing.assert_array_equal(out[:, :15], changed[:, :15])
-  early = apply(params, x.at[:, 10:].add(3.0), key_mask=mask)
+  early = model.apply(params, x.at[:, 10:].add(3.0), key_mask=mask)
   same = np.array_equal(out[:, :10], early[:, :10])
   assert same == causal
 
@@ -84,15 +87,10 @@ def test_linear_attention_is_attend_between_projections():
     linear(name, x).reshape(2, LENGTH, 2, 4)
     for name in ("query", "key", "value")
   )
-  inner = attention.attend(
-    params["linear_attention"],
-    q,
-    k,
-    v,
-    encoding=encoding,
-    causal=True,
-    num_features=8,
+  attend = functools.partial(
+    attention.attend, encoding=encoding, causal=True, num_features=8
   )
+  inner = jax.jit(attend)(params["linear_attention"], q, k, v)
   expected = linear("output", inner.reshape(2, LENGTH, 8))
   np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
@@ -142,7 +140,7 @@ def test_posgu_mixes_tokens_and_gates(encoding):
   np.testing.assert_array_equal(
     model.apply(params, x.at[..., 6:].set(0.0)), 0.0
   )
-  grads = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(params)
+  grads = jax.jit(jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2)))(params)
   assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
   with pytest.raises(ValueError, match="even multiple"):
     wide = transformed(lambda: attention.PosGU(num_groups=4))
