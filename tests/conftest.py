@@ -8,6 +8,7 @@ a fifth of the time. The cache lies in pytest's own cache folder;
 `pytest --cache-clear` empties it.
 """
 
+import gc
 import os
 
 import pytest
@@ -27,6 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = str(cache.mkdir("compiled"))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def pytest_collection_finish() -> None:
+  """Spares modules, which stay to the end, every later garbage collection."""
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

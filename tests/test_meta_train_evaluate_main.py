@@ -49,6 +49,12 @@ def _names(folder):
   return {(row["task"], row["optimizer"]) for row in _rows(folder)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def four_devices():
+  """Lets jax find its devices before a flag could make fewer of them."""
+  return jax.local_devices()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp("evaluation")

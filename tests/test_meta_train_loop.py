@@ -100,6 +100,15 @@ def _run(folder, monkeypatch, *arguments):
   return tiny_runs.run_here(folder, monkeypatch, "--num_devices=2", *arguments)
 
 
+@pytest.fixture(scope="module")
+def four_steps(tmp_path_factory):
+  """Theta of a run of four outer steps, and the file it is in; keep both."""
+  folder = tmp_path_factory.mktemp("four_steps")
+  with pytest.MonkeyPatch.context() as patch:
+    found, _ = _run(folder, patch, "--outer_steps=4")
+  return found, folder / "run" / "theta.safetensors"
+
+
 def _with_validation(monkeypatch):
   load = whole.load_problems
 
@@ -253,9 +262,10 @@ def test_validation_without_validation_tasks_is_refused(tmp_path, monkeypatch):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
-  first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
-  file = tmp_path / "a" / "run" / "theta.safetensors"
+def test_a_run_starts_from_weights_of_its_own_kind(
+  tmp_path, monkeypatch, four_steps
+):
+  first, file = four_steps
   same, _ = _run(
     tmp_path / "b", monkeypatch, f"--init_from={file}", "--outer_steps=0"
   )
@@ -271,10 +281,12 @@ def test_a_run_starts_from_weights_of_its_own_kind(tmp_path, monkeypatch):
   assert not (tmp_path / "d" / "run").exists()
 
 
-def test_weights_of_another_task_are_needed_once(tmp_path, monkeypatch):
-  first, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
+def test_weights_of_another_task_are_needed_once(
+  tmp_path, monkeypatch, four_steps
+):
+  first, shared = four_steps
   file = tmp_path / "start.safetensors"
-  shutil.copy(tmp_path / "a" / "run" / "theta.safetensors", file)
+  shutil.copy(shared, file)
   flags_ = ("--task=tiny_task:Other", f"--init_from={file}")
   begun, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--outer_steps=0")
   np.testing.assert_array_equal(begun, first)
@@ -289,10 +301,9 @@ def test_weights_of_another_task_are_needed_once(tmp_path, monkeypatch):
 
 
 def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, four_steps
 ):
-  _run(tmp_path / "a", monkeypatch, "--outer_steps=4")
-  file = tmp_path / "a" / "run" / "theta.safetensors"
+  _, file = four_steps
   flags_ = (f"--init_from={file}", "--outer_steps=6")
   whole, _ = _run(tmp_path / "b", monkeypatch, *flags_)
   # What a kill leaves of a checkpoint that was being written, and what
