@@ -87,6 +87,12 @@ def feature_map_of(encoding: attention.Encoding) -> str:
   return "softmax" if encoding.logits_only else "favor_plus"
 
 
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def start(encoding):
+  """Return parameters where they start."""
+  return encoding.init(jax.random.key(0))
+
+
 def init(encoding: attention.Encoding, seed: int = 0):
   """Return parameters, moved a little away from where they start."""
   return _init(encoding, seed)

@@ -1,5 +1,7 @@
 """Encodings against the closed forms of what they approximate."""
 
+import functools
+
 import attention_cases as cases
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,15 @@ from flt_lopt.attention.encodings.base import Poles, poles_to_mask
 LAGS = jnp.linspace(-1.0, 1.0, 41)[:, None]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def lines_of(encoding, params, lags):
+  """Return f from the lines, compiled."""
+  return encoding.spectrum_bias(params, lags)
+
+
 def draws_of_f(encoding, params, lags):
   """Return f from the lines, heads being independent draws."""
-  return np.asarray(encoding.spectrum_bias(params, lags), np.float64).T
+  return np.asarray(lines_of(encoding, params, lags), np.float64).T
 
 
 def mixture(heads, coord_dim, **options):

@@ -56,14 +56,13 @@ def test_lengths_zero_and_one(case):
   params = cases.init(encoding)
   for form, causal in all_forms(encoding):
     q, k, v = cases.tokens(length=0)
-    run = {"encoding": encoding, "form": form, "causal": causal}
-    run["feature_map"] = cases.feature_map_of(encoding)
-    assert attention.attend(params, q, k, v, **run).shape == v.shape
+    out = cases.attend(encoding, params, q, k, v, form=form, causal=causal)
+    assert out.shape == v.shape
     q, k, v = cases.tokens(length=1)
     out = cases.attend(encoding, params, q, k, v, form=form, causal=causal)
     expected = v
-    if encoding.mask(params, jnp.zeros((1, 1), jnp.int32)) is not None:
-      lag = encoding.mask(params, jnp.zeros((1, 1), jnp.int32))
+    lag = encoding.mask(params, jnp.zeros((1, 1), jnp.int32))
+    if lag is not None:
       expected = v if lag.ratio is None else v * lag.ratio[0][:, None]
     if encoding.normalised:
       np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
@@ -93,7 +92,7 @@ def test_gradients_are_finite_and_nonzero_at_initialisation(case):
   """Every spectrum parameter, from the init itself, in streams or dense."""
   encoding = cases.make(case)
   feature_map = cases.feature_map_of(encoding)
-  params = encoding.init(jax.random.key(0))
+  params = cases.start(encoding)
   if not params:
     return
   q, k, v = cases.tokens()
@@ -145,6 +144,7 @@ def test_components_stay_distinguishable_in_training(name):
       return (jnp.exp(mask.log_mass) * mask.ratio)[:, 0]
     return encoding.spectrum_bias(params, lags)[:, 0]
 
+  @jax.jit
   def loss(flat):
     return jnp.mean((kernel(unravel(flat)) - target) ** 2)
 
@@ -175,7 +175,7 @@ def test_components_stay_distinguishable_in_training(name):
 def test_heads_start_different():
   for case in cases.FIRST_CASES:
     encoding = cases.make(case)
-    params = encoding.init(jax.random.key(0))
+    params = cases.start(encoding)
     if params and case[0] not in ("rope", "hype"):
       assert any(
         not np.allclose(x[0], x[1]) for x in jax.tree.leaves(params)

@@ -102,13 +102,14 @@ def test_normalized_steps_fade_where_gradients_have_become_zero(read):
   assert sizes[-1] < 0.01 * sizes[299]
 
 
-def lengths(rho, spread, scales):
+def lengths(rho, spread, before, last):
   """Norms of an untrained matrix's steps over those of full length.
 
   Args:
     rho: the exponent of matrices.
     spread: of the tensor's gradients, element by element.
-    scales: of the gradient of each step; the last ones are looked at.
+    before: scale of the gradient of each step before.
+    last: scales of the gradient of the step after them, each looked at alone.
   """
   lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("normalized"))
   theta = lopt.init(jax.random.key(0))
@@ -116,23 +117,22 @@ def lengths(rho, spread, scales):
   theta["step"] |= {"exponents": exponents}
   tx = lopt.transform(theta)
   params = {"w": jnp.full((6, 7), 0.3)}
-  state, found = tx.init(params), []
+  state = tx.init(params)
   step = jax.jit(tx.update)
-  for scale in scales:
-    updates, state = step({"w": scale * spread}, state, params)
-    found.append(rms(updates["w"]))
-  return np.asarray(found)
+  for scale in before:
+    _, state = step({"w": scale * spread}, state, params)
+  return [rms(step({"w": x * spread}, state, params)[0]["w"]) for x in last]
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
 def test_a_stale_memory_shortens_steps_by_one_minus_rho(rho):
   """From gradients of 1 to much smaller ones: steps shrink as they do."""
   spread = np.where(np.arange(42).reshape(6, 7) % 2, 1.0, -1.0)
-  warm = [1.0] * 200
-  last = [lengths(rho, spread, [*warm, small])[-1] for small in (1e-5, 1e-6)]
-  assert last[1] / last[0] == pytest.approx(0.1 ** (1 - rho), rel=1e-3)
-  usual = [lengths(rho, spread, [*warm, small])[-1] for small in (1e-2, 1e-3)]
-  assert usual[1] / usual[0] == pytest.approx(1.0, rel=0.02)
+  small, smaller, usual, less = lengths(
+    rho, spread, [1.0] * 200, [1e-5, 1e-6, 1e-2, 1e-3]
+  )
+  assert smaller / small == pytest.approx(0.1 ** (1 - rho), rel=1e-3)
+  assert less / usual == pytest.approx(1.0, rel=0.02)
 
 
 def test_gradients_that_come_and_go_leave_steps_and_their_gradient_finite():
