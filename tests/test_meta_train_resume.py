@@ -120,7 +120,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     tmp_path,
     monkeypatch,
     (_at_once, _further_on, _further_on),
-    (*ARGUMENTS, f"--outer_steps={STEPS}"),
+    (*ARGUMENTS, f"--outer_steps={STEPS // 2}"),
   )
 
 

@@ -20,7 +20,7 @@ from meta_train.command import signals
 from meta_train.run import progress
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
-STEPS = 1500
+STEPS = 750
 
 
 @pytest.fixture(autouse=True)
