@@ -9,12 +9,14 @@ Names: `THEMES`, `MORE`, `Theme`, `Draw`, `save`, `figure_and_axes`,
 """
 
 import pathlib
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+TITLE_LETTERS = 60
 # Text colour, background, grid, then learned, baseline, untrained, others.
 THEMES: Mapping[str, Mapping[str, str]] = {
   "light": {
@@ -123,8 +125,9 @@ def figure_and_axes(
 
 
 def set_title(figure, text: str) -> None:
-  """Writes the finding above a figure, in some sixty letters at most."""
-  figure.suptitle(text, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+  """Writes the finding above a figure, in lines of some sixty letters."""
+  lines = textwrap.fill(text, TITLE_LETTERS, break_long_words=False)
+  figure.suptitle(lines, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
 
 
 def log_if_positive(axis, *values) -> None:
