@@ -13,25 +13,25 @@ machine disturb less, `scratch_bytes` (XLA's temporary buffers),
 `state_bytes`. Where learned_optimization can be imported, its AdafacMLP and
 MLP optimizers take part.
 
-Seen on two cores of a shared machine (jax 0.10.2, 9 rounds; ratios to adamw at
-10 and at 1 million parameters; scratch and state in bytes per parameter and
-seconds to compile at 10 million):
+Seen on two cores of a shared machine (jax 0.10.2, `--millions=10,1 --rounds=7`;
+ratios to adamw at 10 and at 1 million parameters; scratch and state in bytes
+per parameter and seconds to compile at 10 million):
 
-  optax.adamw             1.4 and 5.6 ns        scratch  0.0  state  8   1 s
-  optax.contrib.muon      45x   6.6x            scratch 28.0  state  4   5 s
-  flt-starter, shipped     3.0x 2.5x            scratch  0.9  state 16  12 s
-  flt                      4.4x 3.0x            scratch  0.9  state 16  19 s
-  flt, normalized          3.6x 3.0x            scratch  0.9  state 16  24 s
-  flt, orthogonal         40x  10x              scratch  6.1  state 16  37 s
-  flt, no controller       3.8x 3.1x            scratch  0.9  state 16  26 s
-  flt, two floats          3.0x 2.1x            scratch  0.9  state  8  23 s
-  flt, bfloat16            6.2x 3.1x            scratch 12.1  state  8  31 s
-  flt, factored            4.3x 3.6x            scratch  4.0  state 12  30 s
-  adamw_scalars            2.1x 2.1x            scratch  0.9  state  8  14 s
+  optax.adamw             1.2 and 4.2 ns        scratch  0.0  state  8   1 s
+  optax.contrib.muon      42x   7.5x            scratch 28.0  state  4   3 s
+  flt-starter, shipped     3.0x 2.7x            scratch  0.9  state 16  11 s
+  flt                      4.3x 2.9x            scratch  0.9  state 16  15 s
+  flt, normalized          3.6x 3.1x            scratch  0.9  state 16  16 s
+  flt, orthogonal         39x  10x              scratch  6.1  state 16  24 s
+  flt, no controller       3.3x 3.0x            scratch  0.9  state 16  17 s
+  flt, two floats          2.7x 2.6x            scratch  0.9  state  8  16 s
+  flt, bfloat16            6.1x 3.4x            scratch 12.1  state  8  23 s
+  flt, factored            4.3x 3.1x            scratch  4.0  state 12  23 s
+  adamw_scalars            2.0x 2.0x            scratch  0.9  state  8  12 s
 
-flt-starter's row was seen later than the others, next to adamw alone
-(`--millions=10,1 --rounds=9 --only=shipped`), on a machine that was quiet; it
-has a linear direction, and so no network.
+flt-starter has a linear direction, and so no network. Next to adamw alone, on a
+machine that was quiet (`--only=shipped`), it was at 2.9x and 2.4x, and compiled
+in 8.4 and 7.9 s.
 
 With 10, 100 and 400 tensors (`--compile=10,100,400`) adamw compiles in 0.4,
 0.6 and 3.0 s, flt in 3.4, 14 and 51 s, and without a controller in 2.3, 12 and
