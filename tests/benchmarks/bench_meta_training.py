@@ -38,7 +38,7 @@ Seen on two cores of a shared machine (jax 0.10.2, `--tasks=mlp --rounds=5`):
   learned_adam    12,700, 2.5 times
   an inner step   30.7 us: the task 13.8, the memory 10.0, the network 5.8, the
                   controller 1.8, evolution strategies none that is seen
-  first step      after 15.9 s with an empty cache, 5.3 s with a filled one
+  first step      after 10.4 s with an empty cache, 3.2 s with a filled one
                   (peers: 15 to 42 s)
   outer state     1.90 MB, whether horizons end at 1,000 or at 10,000
   transformer      2,120 inner steps/s, adafac 561, ours 4.0 times as many
