@@ -135,8 +135,7 @@ def orthogonalize(
   if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
     return orthogonal(x)
   # How products of sharded matrices lie is the compiler's to choose.
-  lies = jax.sharding.auto_axes(orthogonal, out_sharding=sharding)
-  return lies(x)
+  return jax.sharding.auto_axes(orthogonal, out_sharding=sharding)(x)
 
 
 def _newton_schulz(matrices: Float[Array, "stack rows columns"], epsilon):

@@ -119,7 +119,8 @@ def scale_by_factored_adam(
 
   Averaging over time and over rows commute, so whole moments, factored when
   they are read, give the same numbers as averages of factors. It serves as
-  the reference of `second_moment="factored"` and saves no memory.
+  the reference of `second_moment="factored"` and saves no memory. Directions
+  are limited as in `flt_lopt.memory.second_moment`.
 
   Args:
     b1: decay of the first moment.

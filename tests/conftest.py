@@ -2,10 +2,10 @@
 
 They are environment variables, set before jax is imported, so that the
 programs that tests start have them too. Tests compile much and compute
-little, so XLA is told not to optimize, and to generate code by its older,
-quicker emitters and in one piece: a step of the optimizer then compiles in
-a fifth of the time. The cache lies in pytest's own cache folder;
-`pytest --cache-clear` empties it.
+little, so XLA is told not to optimize, and to generate code by its older
+emitters, which are quicker where nothing is optimized, and in one piece, as in
+several the older emitters round otherwise. The cache lies in pytest's own cache
+folder; `pytest --cache-clear` empties it.
 """
 
 import gc

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import slow_cases
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
@@ -48,13 +49,7 @@ every_variant = pytest.mark.parametrize(
   "name",
   [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS)],
 )
-few_variants = pytest.mark.parametrize(
-  "name",
-  [
-    name if name == DEFAULT else pytest.param(name, marks=pytest.mark.slow)
-    for name in NAMES
-  ],
-)
+few_variants = slow_cases.few_of("name", NAMES, DEFAULT)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import pytest
 import flt_lopt
 from flt_lopt import references
 from flt_lopt.layout import BLOCK, FlatLayout
+from flt_lopt.memory import second_moment
 
 STEPS = 300
 SHAPES = {
@@ -189,3 +190,22 @@ def test_linear_is_what_remains_of_a_network_that_says_nothing():
     for name, theta in (("linear", learned), ("flt_damped", whole))
   )
   assert variants.relative_difference(found, expected) < 1e-5
+
+
+def test_a_factored_moment_far_from_rank_one_moves_nothing_far(monkeypatch):
+  """One large element makes the factors of its row and column tell little."""
+  grads = np.random.default_rng(0).normal(size=(3, 9, 2)).astype(np.float32)
+  grads[2] = 0.0
+  grads[2, 4, 0] = 7e3
+  params = {"w": np.ones((9, 2), np.float32)}
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant("factored"))
+  theta = lopt.init(jax.random.key(0))
+
+  def last(tx):
+    return np.asarray(raw_updates(tx, {"w": grads}, params)["w"][-1])
+
+  limited = last(lopt.transform(theta))
+  np.testing.assert_allclose(limited, last(lopt.reference()), rtol=1e-4)
+  monkeypatch.setattr(second_moment, "MAX_DIRECTION", np.inf)
+  unlimited = last(lopt.reference())
+  assert np.max(np.abs(unlimited)) > 10 * np.max(np.abs(limited))

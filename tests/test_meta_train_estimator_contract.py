@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import slow_cases
 from jax.flatten_util import ravel_pytree
 
 import flt_lopt
@@ -38,14 +39,8 @@ THETA = FAST + 0.1 * jax.random.normal(jax.random.key(6), START.shape)
 NAMES = list(ESTIMATORS)
 # One that keeps noise over unrolls, one of whole episodes, one that
 # differentiates; to compile the others takes long.
-some_estimators = pytest.mark.parametrize(
-  "name",
-  [
-    name
-    if name in ("pes", "full_es", "truncated_grad")
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in NAMES
-  ],
+some_estimators = slow_cases.few_of(
+  "name", NAMES, "pes", "full_es", "truncated_grad"
 )
 BACKPROPAGATION = ("truncated_grad", "full_grad")
 WHOLE = ("full_es", "full_grad")

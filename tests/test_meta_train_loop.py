@@ -305,7 +305,7 @@ def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
 ):
   _, file = four_steps
   flags_ = (f"--init_from={file}", "--outer_steps=6")
-  whole, _ = _run(tmp_path / "b", monkeypatch, *flags_)
+  expected, _ = _run(tmp_path / "b", monkeypatch, *flags_)
   # What a kill leaves of a checkpoint that was being written, and what
   # programs of others leave anywhere.
   checkpoints = tmp_path / "c" / "run" / "checkpoints"
@@ -317,7 +317,7 @@ def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
   for name in (".step-00000004.safetensors.1.partial", ".DS_Store"):
     (checkpoints / name).write_bytes(b"half")
   again, _ = _run(tmp_path / "c", monkeypatch, *flags_)
-  np.testing.assert_array_equal(again, whole)
+  np.testing.assert_array_equal(again, expected)
 
 
 def _raise_stopped(*arguments):

@@ -13,6 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import slow_cases
 import tiny_runs
 
 from meta_train.command import flags
@@ -198,15 +199,7 @@ def _stops_and_goes_on(config, families, at, more):
 
 
 # The fast ones keep noise over unrolls, and differentiate.
-@pytest.mark.parametrize(
-  "estimator",
-  [
-    name
-    if name in ("pes", "nres", "full_grad")
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in ESTIMATORS
-  ],
-)
+@slow_cases.few_of("estimator", ESTIMATORS, "pes", "nres", "full_grad")
 def test_every_estimator_resumes_bit_for_bit(tmp_path, monkeypatch, estimator):
   tiny_runs.write_task(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)

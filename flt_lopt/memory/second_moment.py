@@ -11,8 +11,8 @@ axis and over the one before, so O(rows + columns), and reads
 
 which is exact where g^2 is of rank one. Vectors and scalars stay whole. Far
 from rank one v_ij can be nearly 0 where g_ij isn't. So what is divided by its
-root is held to what Adam's direction never exceeds, 1 / sqrt(1 - b2), which is
-31.6 at b2 = 0.999. (Adafactor limits the RMS of its updates.)
+root is held to 31.6, or 1 / sqrt(1 - b2) at b2 = 0.999, which Adam's direction
+never exceeds there. (Adafactor limits the RMS of its updates.)
 
 Reference: Shazeer & Stern, "Adafactor: Adaptive Learning Rates with Sublinear
 Memory Cost" (2018).
@@ -50,7 +50,7 @@ class Whole:
     return state[0] * inverse_mass
 
   def limit(self, direction):
-    """Returns a direction divided by the root of v, as far as it is trusted."""
+    """Returns what was divided by the root of v, as far as it is trusted."""
     return direction
 
 

@@ -12,12 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from meta_train.command import (
-  command_line,
-  flags,
-  program,
-  shared_options,
-)
+from meta_train.command import command_line, flags, program, shared_options
 from meta_train.command.options import check_bounds, option
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice

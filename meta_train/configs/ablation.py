@@ -5,7 +5,8 @@
       --setting=variant --values=flt_damped,ema,flt,no_controller,adamw_scalars
 
 2,000 outer steps of 800 inner steps, 1.6 million in all, with the tasks of
-`standard`: after about 1,000 the meta-loss falls no further that one could see.
+`standard`: in one run of 6,000 (`--outer_steps=6000 --outer_decay=6000`) the
+meta-loss fell no further after about 1,000 that one could see.
 The result is the running average at the end, so that no validation tasks choose
 it, and results can be compared on those.
 
