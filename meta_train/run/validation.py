@@ -104,12 +104,13 @@ def _program(unroller: Unroller, devices: Sequence[jax.Device]):
 
   def run(theta: Theta, seed) -> Float[Array, ""]:
     key = jax.random.fold_in(jax.random.key(_KEY), seed)
-    episode, run = unroller.start(key)
+    start_key, unroll_key = jax.random.split(key)
+    episode, run = unroller.start(start_key)
 
     def unroll(run, step):
       at = episode._replace(step=step * unroller.truncation)
       run, result = unroller.advance(
-        theta, at, run, jax.random.fold_in(key, step)
+        theta, at, run, jax.random.fold_in(unroll_key, step)
       )
       return run, result.reported
 

@@ -55,9 +55,10 @@ class Subspace(Augmentation):
   def sample(
     self, key: PRNGKeyArray, family: TaskFamily, cfg: Config
   ) -> Config:
-    start, _ = family.task_fn(cfg).init_with_state(key)
+    start_key, projection_key = jax.random.split(key)
+    start, _ = family.task_fn(cfg).init_with_state(start_key)
     leaves, treedef = jax.tree.flatten(start)
-    keys = jax.random.split(jax.random.fold_in(key, 1), len(leaves))
+    keys = jax.random.split(projection_key, len(leaves))
     words = [jax.random.bits(k, x.shape) for k, x in zip(keys, leaves)]
     coordinate = [((w >> 1) % self.dimension).astype(jnp.int32) for w in words]
     sign = [jnp.where(w & 1, 1.0, -1.0) for w in words]
