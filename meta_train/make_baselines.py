@@ -18,7 +18,7 @@ from meta_train.command import command_line, shared_options
 from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
-from meta_train.evaluation import baseline_results, baselines, protocol
+from meta_train.evaluation import baseline_files, baselines, protocol
 from meta_train.terminal import say
 
 
@@ -49,7 +49,7 @@ class MakeBaselinesConfig:
 
 
 PROGRAM = command_line.Program(
-  name=baseline_results.REMAKE,
+  name=baseline_files.REMAKE,
   config=MakeBaselinesConfig,
   actions={"help": "show this text"},
 )
@@ -87,8 +87,8 @@ def make(
 
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
-    path = baseline_results.path_of(task, folder)
-    same = baseline_results.protocol(
+    path = baseline_files.path_of(task, folder)
+    same = baseline_files.protocol(
       task,
       num_steps=num_steps,
       num_seeds=num_seeds,
@@ -96,7 +96,7 @@ def make(
     )
     done, history, rows = _done(path, same)
     for baseline in wanted:
-      measured = baseline_results.fingerprint(baseline)
+      measured = baseline_files.fingerprint(baseline)
       if done.get(baseline.name) == measured:
         continue
       job = baseline_job(
@@ -110,9 +110,9 @@ def make(
       history["actions"][baseline.name] = action(baseline)
       history["provenance"][baseline.name] = took
       rows = [row for row in rows if row["optimizer"] != baseline.name] + made
-      baseline_results.write(
+      baseline_files.write(
         path,
-        baseline_results.ResultsFile(
+        baseline_files.ResultsFile(
           {**same, "baselines": done, **history}, rows
         ),
       )
@@ -124,7 +124,7 @@ def _done(path: pathlib.Path, same: dict[str, Any]):
   Returns:
     Fingerprints of the baselines, what else the header tells of them, rows.
   """
-  results = baseline_results.load(path)
+  results = baseline_files.load(path)
   if results is None or any(
     results.header.get(name) != value for name, value in same.items()
   ):
@@ -154,7 +154,7 @@ def _run(config: MakeBaselinesConfig) -> None:
     config.task_suite, names=config.tasks, data_dir=config.data_dir
   )
   wanted = choose_baselines(config.baselines)
-  folder = pathlib.Path(config.folder or baseline_results.FOLDER).expanduser()
+  folder = pathlib.Path(config.folder or baseline_files.FOLDER).expanduser()
   with folder_lock.hold(folder):
     make(
       tasks,

@@ -6,6 +6,7 @@ optimizer follows it at a multiple of the speed, or diverges.
 
 import numpy as np
 
+TASKS = ("one", "two", "three")
 N = 200
 SEEDS = 5
 RATES = (0.001, 0.01, 0.1)
@@ -98,3 +99,21 @@ def candidate_rows(task, name, factor, *, role="learned", **options):
       losses = curve(factor * 0.05, N, seed, **options)
     rows.append(row(task, name, role, None, seed, losses))
   return rows
+
+
+def standings(factor, *, name="flt", tasks=TASKS, extra=(), **options):
+  """Returns standings, and gaps, of a candidate beside Adam.
+
+  `extra` are rows of others.
+  """
+  from meta_train.evaluation import row_standings
+
+  rows = [
+    each
+    for task in tasks
+    for each in (
+      *candidate_rows(task, name, factor, **options),
+      *adam_rows(task, **options),
+    )
+  ]
+  return row_standings.standings([*rows, *extra])

@@ -1,79 +1,29 @@
-"""Shipped baselines: found, refused when they no longer apply, continued."""
+"""Shipped baselines: found, put beside, refused when they no longer apply."""
 
 import dataclasses
 import gzip
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
+import tiny_baselines
+from tiny_baselines import ADAM, SEEDS, SGD, STEPS, Quadratic
 
 import tasks
-from meta_train import make_baselines
 from meta_train.evaluation import (
+  baseline_files,
   baseline_results,
   baseline_runs,
-  baselines,
   evaluation_folder,
   evaluation_plan,
-  folder_lock,
 )
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
-from tasks.base import Task
-
-STEPS, SEEDS = 12, 2
-ADAM = baselines.get_baseline("adam", rates=(0.01, 0.1, 0.3))
-SGD = baselines.Baseline(
-  "sgd",
-  "optax.sgd",
-  lambda rate, steps: optax.sgd(rate),
-  (0.01, 0.3, 1e3),
-  tuned_apart=True,
-)
-
-
-class Quadratic(Task):
-  """Distance to a point; each seed starts elsewhere."""
-
-  name = "quadratic"
-  size = 4
-  offset = 0.0
-
-  def init(self, key):
-    return jnp.sin(jnp.arange(float(self.size)) + jax.random.uniform(key))
-
-  def loss(self, params, key, data):
-    del key, data
-    return jnp.sum(params**2) + self.offset
-
-
-def _make(folder, wanted=(ADAM, SGD), task=None):
-  said = []
-  make_baselines.make(
-    [task or Quadratic()],
-    wanted,
-    folder,
-    num_steps=STEPS,
-    num_seeds=SEEDS,
-    provenance={"versions": {"jax": jax.__version__}, "device_kind": "cpu"},
-    on_job=said.append,
-  )
-  return said
-
-
-def _read(folder, wanted=(ADAM, SGD), task=None, **changes):
-  settings = {"num_steps": STEPS, "num_seeds": SEEDS, **changes}
-  return baseline_results.read(
-    task or Quadratic(), wanted, folder=folder, **settings
-  )
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   folder = tmp_path_factory.mktemp("results")
-  assert len(_make(folder)) == 2
+  assert len(tiny_baselines.make(folder)) == 2
   return folder
 
 
@@ -82,64 +32,6 @@ def copy(made, tmp_path):
   for path in made.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   return tmp_path
-
-
-def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(made):
-  found, problems = _read(made)
-  assert problems == []
-  rows = found["adam"]
-  runs = [row for row in rows if row["role"] == "baseline"]
-  assert len(runs) == 3 * SEEDS
-  with_curve = [row for row in runs if row["curve"]]
-  assert {row["learning_rate"] for row in with_curve} == {0.3}
-  assert len(with_curve) == SEEDS
-  (envelope,) = (row for row in rows if row["role"] == "envelope")
-  assert len(envelope["curve"]) == baseline_runs.BEYOND * STEPS
-  assert envelope["curve"] == sorted(envelope["curve"], reverse=True)
-  # The envelope can't be above the best rate's own runs.
-  mean = sum(row["last_loss"] for row in with_curve) / SEEDS
-  assert envelope["curve"][STEPS - 1] <= mean * 1.001
-
-
-def test_others_are_tuned_on_a_seed_of_their_own(made):
-  rows = _read(made)[0]["sgd"]
-  tuning = [row for row in rows if row["role"] == "tuning"]
-  runs = [row for row in rows if row["role"] == "baseline"]
-  assert [row["seed"] for row in tuning] == [baseline_runs.TUNING_SEED] * 3
-  assert [row["seed"] for row in runs] == list(range(SEEDS))
-  assert {row["learning_rate"] for row in runs} == {0.3}
-  assert any(row["diverged"] for row in tuning)  # The largest rate.
-  assert not {row["first_loss"] for row in tuning} & {
-    row["first_loss"] for row in runs
-  }
-
-
-def test_provenance_is_in_the_file(made):
-  header = baseline_results.load(made / "quadratic.jsonl.gz").header
-  assert header["seeds"] == list(range(SEEDS))
-  for name in ("adam", "sgd"):
-    provenance = header["provenance"][name]
-    assert provenance["versions"]["jax"] == jax.__version__
-    assert provenance["device_kind"] == "cpu" and provenance["wall_s"] > 0
-  assert header["baselines"]["sgd"][1] == [0.01, 0.3, 1e3]
-
-
-def test_nothing_is_computed_twice_and_files_are_reproducible(copy):
-  before = (copy / "quadratic.jsonl.gz").read_bytes()
-  assert _make(copy) == []
-  assert (copy / "quadratic.jsonl.gz").read_bytes() == before
-
-
-def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
-  other = dataclasses.replace(SGD, rates=(0.02, 0.2))
-  found, problems = _read(copy, wanted=(ADAM, other))
-  assert set(found) == {"adam"}
-  assert "sgd" in problems[0] and "another grid" in problems[0]
-  (said,) = _make(copy, wanted=(ADAM, other))
-  assert "sgd" in said
-  found, problems = _read(copy, wanted=(ADAM, other))
-  assert problems == []
-  assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
 
 
 def test_a_revision_of_what_is_computed_is_another_definition(monkeypatch):
@@ -153,7 +45,7 @@ def test_a_revision_of_what_is_computed_is_another_definition(monkeypatch):
 def test_another_definition_is_refused(made):
   task = Quadratic()
   task.size = 5
-  found, problems = _read(made, task=task)
+  found, problems = tiny_baselines.read(made, task=task)
   assert found == {}
   assert "another definition" in problems[0]
   assert "python -m meta_train.make_baselines" in problems[0]
@@ -163,18 +55,18 @@ def test_another_definition_is_refused(made):
   "changes", [{"num_steps": STEPS + 1}, {"num_seeds": SEEDS + 1}]
 )
 def test_other_steps_or_more_seeds_are_refused(made, changes):
-  found, problems = _read(made, **changes)
+  found, problems = tiny_baselines.read(made, **changes)
   assert found == {} and "refused" in problems[0]
 
 
 def test_fewer_seeds_are_fine(made):
-  found, problems = _read(made, num_seeds=1)
+  found, problems = tiny_baselines.read(made, num_seeds=1)
   assert problems == []
   assert {row["seed"] for row in found["sgd"]} == {0, 1000}
 
 
 def test_changed_data_is_found_by_the_initial_losses(made):
-  shipped, _ = _read(made)
+  shipped, _ = tiny_baselines.read(made)
   starts = {
     row["seed"]: row["first_loss"]
     for row in shipped["adam"]
@@ -190,42 +82,18 @@ def test_changed_data_is_found_by_the_initial_losses(made):
 
 
 def test_missing_and_damaged_files_are_told(tmp_path):
-  assert "no shipped baselines" in _read(tmp_path)[1][0]
-  path = baseline_results.path_of(Quadratic(), tmp_path)
+  assert "no shipped baselines" in tiny_baselines.read(tmp_path)[1][0]
+  path = baseline_files.path_of(Quadratic(), tmp_path)
   for content in (b"", b"no gzip", gzip.compress(b"no json")):
     path.write_bytes(content)
-    assert baseline_results.load(path) is None
+    assert baseline_files.load(path) is None
   path.write_bytes(gzip.compress(b'{"kind": "flt_lopt baseline'))
-  assert _read(tmp_path)[0] == {}
-
-
-def test_unknown_names_suggest_the_right_ones(capsys):
-  assert make_baselines.main(["--baselines=adma"]) == 2
-  assert "Did you mean 'adam'" in capsys.readouterr().err
-  assert make_baselines.main(["--stepps=3"]) == 2
-  assert "did you mean --steps" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("flag", ["--steps=12", "--seeds=2"])
-def test_the_packages_own_results_are_not_overwritten(flag, capsys):
-  assert make_baselines.main([flag]) == 2
-  assert "would overwrite the package's own" in capsys.readouterr().err
-
-
-def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
-  flags = [f"--folder={tmp_path}", "--steps=2", "--seeds=1"]
-  flags += ["--task_suite=validation_small", "--tasks=griewank"]
-  with folder_lock.hold(tmp_path):
-    assert make_baselines.main([*flags, "--baselines=sgd"]) == 2
-  said = capsys.readouterr().err
-  assert "being written by another program" in said and said.count("\n") == 1
-  assert make_baselines.main([*flags, "--baselines=sgd"]) == 0
-  assert (tmp_path / "griewank.jsonl.gz").exists()
+  assert tiny_baselines.read(tmp_path)[0] == {}
 
 
 def _candidate_row(made, **changes):
   """A row of an optimizer that started as seed 0 of the file's runs did."""
-  header, rows = baseline_results.load(made / "quadratic.jsonl.gz")
+  header, rows = baseline_files.load(made / "quadratic.jsonl.gz")
   first = next(
     row["first_loss"]
     for row in rows
@@ -269,13 +137,13 @@ def test_what_is_not_put_beside_is_told(made):
 
 def test_another_version_of_optax_is_told(copy, monkeypatch):
   path, row = copy / "quadratic.jsonl.gz", _candidate_row(copy, group="ours")
-  file = baseline_results.load(path)
+  file = baseline_files.load(path)
   file.header["provenance"]["sgd"]["versions"] = {"optax": "0.0.1"}
-  baseline_results.write(path, file)
+  baseline_files.write(path, file)
   found, (said,) = _beside_and_told([row], copy)
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
   assert "results of sgd are of optax 0.0.1" in said
-  monkeypatch.setattr(baseline_results, "FOLDER", copy)
+  monkeypatch.setattr(baseline_files, "FOLDER", copy)
   plan = _plan(Quadratic())
   assert said in evaluation_plan.shipped_baselines(plan, [row])[1]
 
@@ -283,53 +151,10 @@ def test_another_version_of_optax_is_told(copy, monkeypatch):
 @pytest.mark.parametrize("name", ["num_final_batches", "smoothing"])
 def test_another_way_of_measuring_is_refused(copy, name):
   path = copy / "quadratic.jsonl.gz"
-  file = baseline_results.load(path)
-  baseline_results.write(path, file._replace(header={**file.header, name: 0.5}))
-  found, problems = _read(copy)
+  file = baseline_files.load(path)
+  baseline_files.write(path, file._replace(header={**file.header, name: 0.5}))
+  found, problems = tiny_baselines.read(copy)
   assert found == {} and f"another {name}" in problems[0]
-
-
-def test_provenance_is_of_what_is_there(copy):
-  path = copy / "quadratic.jsonl.gz"
-  file = baseline_results.load(path)
-  baseline_results.write(
-    path, file._replace(header={**file.header, "definition": "another"})
-  )
-  _make(copy, wanted=(SGD,))
-  header = baseline_results.load(path).header
-  for field in ("baselines", "provenance", "actions"):
-    assert set(header[field]) == {"sgd"}
-
-
-def test_an_action_changes_with_what_the_factory_does():
-  measured = baseline_runs.action(SGD)
-  assert measured == baseline_runs.action(SGD)
-  changed = dataclasses.replace(
-    SGD, factory=lambda rate, steps: optax.sgd(rate, momentum=0.01)
-  )
-  assert not np.allclose(baseline_runs.action(changed), measured, rtol=1e-3)
-
-
-def test_shipped_baselines_still_do_what_they_did_when_measured():
-  headers = [
-    baseline_results.load(path).header
-    for path in sorted(baseline_results.FOLDER.glob("*.jsonl.gz"))
-  ]
-  names = {name for header in headers for name in header["baselines"]}
-  today = {
-    name: baseline_runs.action(baselines.get_baseline(name)) for name in names
-  }
-  for header in headers:
-    for name in header["baselines"]:
-      # Steps that are nothing but rounding don't count.
-      least = 1e-4 * max(today[name][:-1])
-      np.testing.assert_allclose(
-        header["actions"][name],
-        today[name],
-        rtol=1e-3,
-        atol=least,
-        err_msg=f"{name} on {header['task']}: make it anew",
-      )
 
 
 def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
@@ -375,16 +200,16 @@ def test_only_baselines_that_are_wanted_and_unchanged_are_put_beside(made):
 )
 def test_files_of_another_protocol_are_put_beside_nothing(copy, changes):
   row, path = _candidate_row(copy), copy / "quadratic.jsonl.gz"
-  file = baseline_results.load(path)
+  file = baseline_files.load(path)
   changed = file._replace(header={**file.header, **changes})
-  baseline_results.write(path, changed)
+  baseline_files.write(path, changed)
   assert _beside([row], copy) == []
 
 
 def test_old_shipped_rows_do_not_hide_that_new_ones_are_refused(
   made, monkeypatch
 ):
-  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  monkeypatch.setattr(baseline_files, "FOLDER", made)
   plan = _plan(Quadratic())
   ours = _candidate_row(made, group="ours")
   shipped, problems = evaluation_plan.shipped_baselines(plan, [ours])
@@ -409,7 +234,7 @@ def test_old_shipped_rows_do_not_hide_that_new_ones_are_refused(
 
 
 def test_what_started_from_other_losses_is_computed(made, monkeypatch):
-  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  monkeypatch.setattr(baseline_files, "FOLDER", made)
   plan = _plan(Quadratic())._replace(compute_baselines=True)
   ours = _candidate_row(made, group="ours")
   assert evaluation_plan.baseline_jobs(plan, [ours]) == []
@@ -427,7 +252,7 @@ def test_what_started_from_other_losses_is_computed(made, monkeypatch):
 
 
 def test_envelopes_of_more_seeds_are_told(made, monkeypatch):
-  monkeypatch.setattr(baseline_results, "FOLDER", made)
+  monkeypatch.setattr(baseline_files, "FOLDER", made)
   plan = _plan(Quadratic())._replace(num_seeds=SEEDS - 1)
   ours = _candidate_row(made, group="ours")
   found, (sentence,) = evaluation_plan.shipped_baselines(plan, [ours])

@@ -18,7 +18,7 @@ from meta_train import compare, evaluate, main, report
 from meta_train.command import compare_flags, signals
 from meta_train.comparing import children, members, outcomes
 from meta_train.errors import UserError
-from meta_train.evaluation import standings
+from meta_train.evaluation import row_standings
 from meta_train.evaluation.measures import crossed
 from meta_train.run import run_folder
 
@@ -35,7 +35,7 @@ def _standings(losses):
           task, name, "learned", None, seed, np.full(suite_rows.N, loss)
         )
         rows.append(row)
-  return standings.of_rows(rows)
+  return row_standings.of_rows(rows)
 
 
 def _score(ours, theirs):

@@ -21,7 +21,7 @@ from meta_train import (
   report as report_main,
 )
 from meta_train.evaluation import (
-  baseline_results,
+  baseline_files,
   evaluate,
   folder_lock,
   problems,
@@ -309,7 +309,7 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   tmp_path, monkeypatch, capsys
 ):
   results = tmp_path / "results"
-  monkeypatch.setattr(baseline_results, "FOLDER", results)
+  monkeypatch.setattr(baseline_files, "FOLDER", results)
   flags = ["--task_suite=validation_small", "--tasks=griewank", "--steps=12"]
   flags += ["--seeds=2"]
   flags += [f"--folder={results}"]
@@ -326,9 +326,9 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   assert optimizers == {"decaying", "adam", "sgd"}
   assert "Missing or damaged" not in (folder / "report.html").read_text()
 
-  file = baseline_results.load(results / "griewank.jsonl.gz")
+  file = baseline_files.load(results / "griewank.jsonl.gz")
   header = {**file.header, "definition": "another"}
-  baseline_results.write(
+  baseline_files.write(
     results / "griewank.jsonl.gz", file._replace(header=header)
   )
   folder = tmp_path / "again"
@@ -347,9 +347,7 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   # are those of an earlier evaluation, and don't hide that.
   folder = tmp_path / "evaluation"
   moved = [{**row, "first_loss": 1e3} for row in file.rows]
-  baseline_results.write(
-    results / "griewank.jsonl.gz", file._replace(rows=moved)
-  )
+  baseline_files.write(results / "griewank.jsonl.gz", file._replace(rows=moved))
   capsys.readouterr()
   assert _run(folder, *flags, "--baselines=sgd") == 0
   page = (folder / "report.html").read_text()

@@ -9,7 +9,7 @@ import pytest
 import suite_rows
 
 from meta_train import rows
-from meta_train.evaluation import standings
+from meta_train.evaluation import row_standings
 from meta_train.reports import (
   plot_style,
   report_parts,
@@ -282,11 +282,11 @@ def test_sentences_that_differ_in_their_task_become_one():
 
 def test_accuracy_is_a_column_where_a_task_has_it():
   made = suite_rows.candidate_rows("one", "flt", 1.0)
-  table = suite_tables.by_task(standings.of_rows(made))
+  table = suite_tables.by_task(row_standings.of_rows(made))
   assert table.rows[0][table.header.index("Accuracy")] == "50.0 %"
   for row in made:
     del row["final"]["valid"]["accuracy"]
-  table = suite_tables.by_task(standings.of_rows(made))
+  table = suite_tables.by_task(row_standings.of_rows(made))
   assert "Accuracy" not in table.header
   assert len(table.header) == len(table.rows[0])
 

@@ -1,164 +1,41 @@
-"""Tuned baselines that ship with the package, one file a task.
+"""Tuned baselines that ship with the package, beside rows of candidates.
 
 Idea: the baselines of a task are the same for every optimizer that is
-evaluated on it, and cost more than all of those; so they are computed once.
-Each file says what task it was measured on, how, by which versions and on
-which machine. It is refused when the definition of the task, or of a
-baseline, is no longer the same; and rows whose initial losses are not those
-of the runs that they are compared with are refused too, which finds changed
-data. Another version of optax is told. `python -m meta_train.make_baselines`
-makes the files.
+evaluated on it, and cost more than all of those; so they are computed once. A
+task's file is refused when the definition of the task, or of a baseline, is no
+longer the same; and rows whose initial losses are not those of the runs that
+they are compared with are refused too, which finds changed data. Another
+version of optax is told. `python -m meta_train.make_baselines` makes the
+files, and `meta_train.evaluation.baseline_files` reads and writes them.
 
-Names: `ResultsFile`, `read`, `write`, `beside`, `mark`, `is_shipped`,
-`check_paired`, `of_other_versions`.
+Names: `read`, `beside`, `mark`, `is_shipped`, `check_paired`,
+`of_other_versions`, `has_more_seeds`.
 """
 
-import gzip
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optax
 
-from flt_lopt import _atomic_file
-from meta_train.evaluation import run_rows
-from meta_train.evaluation.baseline_runs import BEYOND, TUNING_SEED
+from meta_train.evaluation import baseline_files
+from meta_train.evaluation.baseline_files import REMAKE
+from meta_train.evaluation.baseline_runs import TUNING_SEED
 from meta_train.evaluation.baselines import (
   Baseline,
   get_baseline,
   list_baselines,
 )
-from meta_train.evaluation.candidates import baseline_candidate
-from meta_train.evaluation.curves import NUM_FINAL_BATCHES
-from meta_train.evaluation.definition import definition
-from meta_train.evaluation.measures import smoothing
-from meta_train.evaluation.protocol import NUM_SEEDS, NUM_STEPS
-from meta_train.rows import Row, finite
+from meta_train.rows import Row
 
-FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
-REMAKE = "python -m meta_train.make_baselines"
 #: First word of the groups of rows that are not computed anew.
 SHIPPED = "shipped"
-_KIND = "flt_lopt baseline results"
+#: Roles of the rows of baselines.
+_OF_BASELINES = ("baseline", "tuning", "envelope")
 #: Initial losses of equal runs agree to this on all machines.
 _TOLERANCE = 1e-3
-
-
-class ResultsFile(NamedTuple):
-  """What a file of baseline results holds.
-
-  Attributes:
-    header: task, protocol and provenance.
-    rows: the rows of all baselines.
-  """
-
-  header: dict[str, Any]
-  rows: list[Row]
-
-
-def protocol(
-  task: Any,
-  *,
-  num_steps: int = NUM_STEPS,
-  num_seeds: int = NUM_SEEDS,
-  num_final_batches: int = NUM_FINAL_BATCHES,
-) -> dict[str, Any]:
-  """Returns what a file's rows must have been measured by to be of use.
-
-  Args:
-    task: the task.
-    num_steps: inner steps of a run.
-    num_seeds: runs to compare on.
-    num_final_batches: batches of the final measurement.
-  """
-  return _protocol(
-    task.name,
-    definition(task),
-    num_steps,
-    list(range(num_seeds)),
-    num_final_batches,
-  )
-
-
-def _protocol(
-  name: str,
-  defined: Any,
-  num_steps: int,
-  seeds: list[int],
-  num_final_batches: int = NUM_FINAL_BATCHES,
-) -> dict[str, Any]:
-  return {
-    "kind": _KIND,
-    "format": run_rows.FORMAT,
-    "task": name,
-    "definition": defined,
-    "num_steps": num_steps,
-    "seeds": seeds,
-    "tuning_seed": TUNING_SEED,
-    "reference_steps": BEYOND * num_steps,
-    "num_final_batches": num_final_batches,
-    "smoothing": smoothing.FRACTION,
-  }
-
-
-def _differing(header: Mapping[str, Any], wanted: Mapping[str, Any]):
-  """Returns what differs from a protocol; a file may have more seeds."""
-  return [
-    name
-    for name, value in wanted.items()
-    if (
-      not set(value) <= set(header.get(name) or ())
-      if name == "seeds"
-      else header.get(name) != value
-    )
-  ]
-
-
-def fingerprint(baseline: Baseline) -> list[Any]:
-  """Returns what a baseline's rows must have been measured with."""
-  return [baseline_candidate(baseline).fingerprint, list(baseline.rates)]
-
-
-def path_of(task: Any, folder: str | os.PathLike = FOLDER) -> pathlib.Path:
-  """Returns the file of a task's results."""
-  return pathlib.Path(folder) / f"{task.name}.jsonl.gz"
-
-
-def load(path: str | os.PathLike) -> ResultsFile | None:
-  """Reads a file; `None` if there is none, or it is damaged.
-
-  Args:
-    path: the file.
-  """
-  try:
-    text = gzip.decompress(pathlib.Path(path).read_bytes()).decode()
-    header, *rows = (json.loads(line) for line in text.splitlines())
-  except (OSError, EOFError, ValueError):
-    return None
-  if not isinstance(header, dict) or header.get("kind") != _KIND:
-    return None
-  return ResultsFile(header, rows)
-
-
-def write(path: str | os.PathLike, results: ResultsFile) -> None:
-  """Writes a file in one atomic step.
-
-  Args:
-    path: the file; its folder is made if need be.
-    results: its content.
-  """
-  lines = [results.header, *results.rows]
-  text = "".join(
-    json.dumps(finite(line), allow_nan=False, separators=(",", ":")) + "\n"
-    for line in lines
-  )
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # Without the time, so that the same rows are the same file.
-  _atomic_file.write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
 
 def read(
@@ -167,7 +44,7 @@ def read(
   *,
   num_steps: int,
   num_seeds: int,
-  folder: str | os.PathLike = FOLDER,
+  folder: str | os.PathLike | None = None,
 ) -> tuple[dict[str, list[Row]], list[str]]:
   """Returns the shipped rows of a task that can be used.
 
@@ -176,19 +53,21 @@ def read(
     baselines: those that are wanted.
     num_steps: inner steps of a run.
     num_seeds: runs to compare on; more than there are is a refusal.
-    folder: of the files.
+    folder: of the files; `None`: that of the package.
 
   Returns:
     Baseline name -> rows, and a sentence for whatever is refused or missing.
   """
-  results = load(path_of(task, folder))
+  results = baseline_files.load(baseline_files.path_of(task, folder))
   if results is None:
     return {}, [
       f"{task.name}: there are no shipped baselines; compute them with "
       f"--compute_baselines, or once for all with {REMAKE}"
     ]
-  wanted = protocol(task, num_steps=num_steps, num_seeds=num_seeds)
-  differing = _differing(results.header, wanted)
+  wanted = baseline_files.protocol(
+    task, num_steps=num_steps, num_seeds=num_seeds
+  )
+  differing = baseline_files.differing(results.header, wanted)
   if differing:
     return {}, [_of_another(task.name, differing)]
   found, problems = _unchanged(results, baselines, range(num_seeds))
@@ -214,7 +93,9 @@ def _of_another(task: str, differing: Sequence[str]) -> str:
 
 
 def _unchanged(
-  results: ResultsFile, baselines: Iterable[Baseline], seeds: Iterable[int]
+  results: baseline_files.ResultsFile,
+  baselines: Iterable[Baseline],
+  seeds: Iterable[int],
 ) -> tuple[dict[str, list[Row]], list[str]]:
   """Returns the rows of baselines that are as they were measured.
 
@@ -233,7 +114,7 @@ def _unchanged(
   for baseline in baselines:
     if baseline.name not in measured:
       continue
-    if measured[baseline.name] != fingerprint(baseline):
+    if measured[baseline.name] != baseline_files.fingerprint(baseline):
       changed.append(baseline.name)
       continue
     found[baseline.name] = [
@@ -273,16 +154,16 @@ def of_other_versions(
 
 
 def has_more_seeds(
-  task: Any, num_seeds: int, folder: str | os.PathLike = FOLDER
+  task: Any, num_seeds: int, folder: str | os.PathLike | None = None
 ) -> bool:
   """Whether a task's runs, and so its envelope, are of more seeds than these.
 
   Args:
     task: the task.
     num_seeds: runs to compare on.
-    folder: of the files.
+    folder: of the files; `None`: that of the package.
   """
-  results = load(path_of(task, folder))
+  results = baseline_files.load(baseline_files.path_of(task, folder))
   return results is not None and len(results.header["seeds"]) > num_seeds
 
 
@@ -298,7 +179,7 @@ def beside(
   Args:
     rows: rows of a plain evaluation; a baseline gets no more where it has some.
     wanted: names of the baselines to put there; `None`: all.
-    folder: of the files; `None`: `FOLDER`.
+    folder: of the files; `None`: that of the package.
     registered: the baselines as they are today; `None`: those of
       `meta_train.evaluation.baselines`.
 
@@ -307,7 +188,7 @@ def beside(
     today's protocol and of today's baselines; and a sentence for each file,
     and each baseline in it, that is refused.
   """
-  folder = pathlib.Path(FOLDER if folder is None else folder)
+  folder = pathlib.Path(baseline_files.FOLDER if folder is None else folder)
   if registered is None:
     registered = [get_baseline(name) for name in list_baselines()]
   names = {each.name for each in registered} if wanted is None else set(wanted)
@@ -318,7 +199,7 @@ def beside(
     mine = [row for row in rows if row["task"] == name]
     there = {row["optimizer"] for row in mine if row["role"] == "baseline"}
     lacking = [each for each in today if each.name not in there]
-    results = load(folder / f"{name}.jsonl.gz")
+    results = baseline_files.load(folder / f"{name}.jsonl.gz")
     ours = [row for row in mine if row["role"] not in _OF_BASELINES]
     if results is None or not lacking or not ours:
       continue
@@ -334,19 +215,15 @@ def beside(
   return found, problems
 
 
-#: Roles of the rows of baselines.
-_OF_BASELINES = ("baseline", "tuning", "envelope")
-
-
 def _misfits(header: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
   """Returns what differs between a file and rows of candidates."""
-  wanted = _protocol(
+  wanted = baseline_files.protocol_of(
     rows[0]["task"],
     rows[0].get("definition"),
     rows[0]["num_steps"],
     sorted({row["seed"] for row in rows}),
   )
-  differing = _differing(header, wanted)
+  differing = baseline_files.differing(header, wanted)
   return differing + [
     field
     for field in ("format", "definition", "num_steps")

@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from meta_train.errors import UserError
-from meta_train.evaluation import baseline_results, evaluate, jobs
+from meta_train.evaluation import (
+  baseline_files,
+  baseline_results,
+  evaluate,
+  jobs,
+)
 from meta_train.evaluation.baseline_runs import REFERENCE, baseline_job
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.candidates import Candidate
@@ -121,7 +126,6 @@ def _shipped(
     plan.baselines,
     num_steps=plan.num_steps,
     num_seeds=plan.num_seeds,
-    folder=baseline_results.FOLDER,
   )
   # Those of earlier evaluations may have had other data.
   defined = definition(task)
@@ -172,13 +176,11 @@ def shipped_baselines(
       problems += refused
     for name, group in shipped.items():
       found += baseline_results.mark(group, name, task.name)
-    results = baseline_results.load(
-      baseline_results.path_of(task, baseline_results.FOLDER)
-    )
+    results = baseline_files.load(baseline_files.path_of(task))
     if results is not None:
       problems += baseline_results.of_other_versions(results.header, shipped)
     if REFERENCE in shipped and baseline_results.has_more_seeds(
-      task, plan.num_seeds, baseline_results.FOLDER
+      task, plan.num_seeds
     ):
       of_more.append(task.name)
   if of_more:

@@ -6,7 +6,8 @@ Names: `Sweep`, `sweeps_in`.
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from meta_train.evaluation import standings
+from meta_train.evaluation import row_standings
+from meta_train.evaluation.gaps import gaps
 from meta_train.evaluation.standings import Standings
 from meta_train.rows import Row
 
@@ -36,7 +37,7 @@ def sweeps_in(
 
   Args:
     rows: rows as `meta_train.evaluation.evaluate` writes them.
-    num_seeds: as for `standings`.
+    num_seeds: as for `row_standings.standings`.
 
   Returns:
     The sweeps, and a sentence for each thing that is missing.
@@ -51,8 +52,8 @@ def sweeps_in(
   for name, each in found.items():
     there: dict[str, Standings] = {}
     for value, group in each.items():
-      kept, left_out = standings.of_newest_definition(group)
-      there[value] = standings.of_rows(kept)
+      kept, left_out = row_standings.of_newest_definition(group)
+      there[value] = row_standings.of_rows(kept)
       problems += [f"{name} {value}: {sentence}" for sentence in left_out]
     if name in TOLD:
       there = _with_untold(there)
@@ -67,7 +68,7 @@ def _sweep_gaps(
   """Says what settings lack, and once what all of them do."""
   where: dict[str, list[str]] = {}
   for value, found in settings.items():
-    for sentence in standings.gaps(found, num_seeds, speed_ups=False):
+    for sentence in gaps(found, num_seeds, speed_ups=False):
       where.setdefault(sentence, []).append(value)
   return [
     f"{name}: {sentence}"

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from meta_train.comparing import compare_folder
 from meta_train.comparing.members import shown
 from meta_train.comparing.outcomes import Outcome, Run, outcome, read_run
-from meta_train.evaluation import standings as standings_lib
+from meta_train.evaluation import row_standings
 from meta_train.evaluation.evaluate import FILE_NAME
 from meta_train.evaluation.row_checks import whole_rows
+from meta_train.evaluation.standings import Standings
 from meta_train.reports import compare_plots, compare_tables, suite_tables
 from meta_train.reports import report_html as html
 from meta_train.reports.report_parts import (
@@ -79,21 +80,21 @@ def read_folder(folder: str | os.PathLike) -> Comparison:
 
 def _standings(
   path: pathlib.Path, plan: compare_folder.Plan
-) -> tuple[standings_lib.Standings, list[str]]:
+) -> tuple[Standings, list[str]]:
   """Returns the evaluation of the runs, and what is missing of it."""
   file = path / compare_folder.EVALUATION / FILE_NAME
-  rows = read_rows(file, required=standings_lib.REQUIRED)
+  rows = read_rows(file, required=row_standings.REQUIRED)
   whole, damaged = whole_rows(rows.rows)
   names = {name for each in plan.runs.values() for name in each}
   tasks = plan.evaluation["tasks"]
-  kept, outdated = standings_lib.of_newest_definition(
+  kept, outdated = row_standings.of_newest_definition(
     row
     for row in whole
     if row["setting"] is None
     and row["optimizer"] in names
     and row["task"] in tasks
   )
-  found = standings_lib.of_rows(kept)
+  found = row_standings.of_rows(kept)
   lacking = [
     f"{task}: there are no rows of {', '.join(missing)}; values are compared "
     "on the tasks that all their runs have."

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_train.evaluation import scores as scores_lib
+from meta_train.evaluation import rankings
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
@@ -109,10 +109,10 @@ def performance_profile(found: Standings) -> Draw | None:
     A function from a theme to the figure; `None` without tasks.
   """
   factors = np.geomspace(1.0, 4.0, 200)
-  shares = scores_lib.profile_of(found, factors)
+  shares = rankings.profile_of(found, factors)
   if shares is None:
     return None
-  tasks, _ = scores_lib.times_to_target(found)
+  tasks, _ = rankings.times_to_target(found)
   title = f"{_fastest(found, shares[0])} ({len(tasks)} tasks)"
 
   def draw(theme):

@@ -13,9 +13,13 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from meta_train.evaluation import baseline_results, evaluate, sweep_standings
+from meta_train.evaluation import (
+  baseline_results,
+  evaluate,
+  row_standings,
+  sweep_standings,
+)
 from meta_train.evaluation import scores as scores_lib
-from meta_train.evaluation import standings as standings_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.row_checks import whole_rows
@@ -72,9 +76,9 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   path = pathlib.Path(folder)
   about, problems = read_json(path / ABOUT)
   about = about or {}
-  rows = read_rows(path / evaluate.FILE_NAME, required=standings_lib.REQUIRED)
+  rows = read_rows(path / evaluate.FILE_NAME, required=row_standings.REQUIRED)
   whole, damaged = whole_rows(rows.rows)
-  plain, outdated = standings_lib.of_newest_definition(
+  plain, outdated = row_standings.of_newest_definition(
     row for row in whole if row["setting"] is None
   )
   # An evaluation that wanted no baselines says that they are {}.
@@ -82,7 +86,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   plain += shipped
   num_seeds = about.get("num_seeds")
   sweeps, sweep_gaps = sweep_standings.sweeps_in(whole, num_seeds=num_seeds)
-  found, gaps = standings_lib.standings(plain, num_seeds=num_seeds)
+  found, gaps = row_standings.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
   gaps = [*outdated, *refused, *gaps, *sweep_gaps]

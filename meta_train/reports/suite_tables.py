@@ -10,11 +10,13 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from meta_train.evaluation import rankings
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
+from meta_train.evaluation.task_scores import TaskScore, task_score
 from meta_train.reports.table_cells import (
   failed,
   interval,
@@ -49,7 +51,7 @@ def overview(found: Standings) -> Table:
   Args:
     found: all results.
   """
-  ranks = scores_lib.average_ranks(found)
+  ranks = rankings.average_ranks(found)
   rows, without_ratio = [], []
   for name in found.optimizers:
     score = scores_lib.score(found, name, REFERENCE)
@@ -182,7 +184,7 @@ def by_task(found: Standings) -> Table:
       if name not in found.runs[task]:
         continue
       runs = found.runs[task][name]
-      scored = scores_lib.task_score(found, task, name, REFERENCE)
+      scored = task_score(found, task, name, REFERENCE)
       accuracy = runs.mean("valid", "accuracy")
       rate = "" if runs.learning_rate is None else f"{runs.learning_rate:g}"
       edge = " (edge)" if (task, name) in found.at_edge else ""
@@ -214,7 +216,7 @@ def by_task(found: Standings) -> Table:
   )
 
 
-def _task_speed_up(scored: scores_lib.TaskScore | None) -> str:
+def _task_speed_up(scored: TaskScore | None) -> str:
   if scored is None or scored.speed_up is None:
     return ""
   value = float(scored.speed_up.value)

@@ -1,0 +1,157 @@
+"""Baselines are tuned, run and written once, and continued."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+import tiny_baselines
+from tiny_baselines import ADAM, SEEDS, SGD, STEPS
+
+from meta_train import make_baselines
+from meta_train.evaluation import (
+  baseline_files,
+  baseline_runs,
+  baselines,
+  folder_lock,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("results")
+  assert len(tiny_baselines.make(folder)) == 2
+  return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+  for path in made.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  return tmp_path
+
+
+def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(made):
+  found, problems = tiny_baselines.read(made)
+  assert problems == []
+  rows = found["adam"]
+  runs = [row for row in rows if row["role"] == "baseline"]
+  assert len(runs) == 3 * SEEDS
+  with_curve = [row for row in runs if row["curve"]]
+  assert {row["learning_rate"] for row in with_curve} == {0.3}
+  assert len(with_curve) == SEEDS
+  (envelope,) = (row for row in rows if row["role"] == "envelope")
+  assert len(envelope["curve"]) == baseline_runs.BEYOND * STEPS
+  assert envelope["curve"] == sorted(envelope["curve"], reverse=True)
+  # The envelope can't be above the best rate's own runs.
+  mean = sum(row["last_loss"] for row in with_curve) / SEEDS
+  assert envelope["curve"][STEPS - 1] <= mean * 1.001
+
+
+def test_others_are_tuned_on_a_seed_of_their_own(made):
+  rows = tiny_baselines.read(made)[0]["sgd"]
+  tuning = [row for row in rows if row["role"] == "tuning"]
+  runs = [row for row in rows if row["role"] == "baseline"]
+  assert [row["seed"] for row in tuning] == [baseline_runs.TUNING_SEED] * 3
+  assert [row["seed"] for row in runs] == list(range(SEEDS))
+  assert {row["learning_rate"] for row in runs} == {0.3}
+  assert any(row["diverged"] for row in tuning)  # The largest rate.
+  assert not {row["first_loss"] for row in tuning} & {
+    row["first_loss"] for row in runs
+  }
+
+
+def test_provenance_is_in_the_file(made):
+  header = baseline_files.load(made / "quadratic.jsonl.gz").header
+  assert header["seeds"] == list(range(SEEDS))
+  for name in ("adam", "sgd"):
+    provenance = header["provenance"][name]
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert provenance["device_kind"] == "cpu" and provenance["wall_s"] > 0
+  assert header["baselines"]["sgd"][1] == [0.01, 0.3, 1e3]
+
+
+def test_nothing_is_computed_twice_and_files_are_reproducible(copy):
+  before = (copy / "quadratic.jsonl.gz").read_bytes()
+  assert tiny_baselines.make(copy) == []
+  assert (copy / "quadratic.jsonl.gz").read_bytes() == before
+
+
+def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
+  other = dataclasses.replace(SGD, rates=(0.02, 0.2))
+  found, problems = tiny_baselines.read(copy, wanted=(ADAM, other))
+  assert set(found) == {"adam"}
+  assert "sgd" in problems[0] and "another grid" in problems[0]
+  (said,) = tiny_baselines.make(copy, wanted=(ADAM, other))
+  assert "sgd" in said
+  found, problems = tiny_baselines.read(copy, wanted=(ADAM, other))
+  assert problems == []
+  assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
+
+
+def test_unknown_names_suggest_the_right_ones(capsys):
+  assert make_baselines.main(["--baselines=adma"]) == 2
+  assert "Did you mean 'adam'" in capsys.readouterr().err
+  assert make_baselines.main(["--stepps=3"]) == 2
+  assert "did you mean --steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--steps=12", "--seeds=2"])
+def test_the_packages_own_results_are_not_overwritten(flag, capsys):
+  assert make_baselines.main([flag]) == 2
+  assert "would overwrite the package's own" in capsys.readouterr().err
+
+
+def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
+  flags = [f"--folder={tmp_path}", "--steps=2", "--seeds=1"]
+  flags += ["--task_suite=validation_small", "--tasks=griewank"]
+  with folder_lock.hold(tmp_path):
+    assert make_baselines.main([*flags, "--baselines=sgd"]) == 2
+  said = capsys.readouterr().err
+  assert "being written by another program" in said and said.count("\n") == 1
+  assert make_baselines.main([*flags, "--baselines=sgd"]) == 0
+  assert (tmp_path / "griewank.jsonl.gz").exists()
+
+
+def test_provenance_is_of_what_is_there(copy):
+  path = copy / "quadratic.jsonl.gz"
+  file = baseline_files.load(path)
+  baseline_files.write(
+    path, file._replace(header={**file.header, "definition": "another"})
+  )
+  tiny_baselines.make(copy, wanted=(SGD,))
+  header = baseline_files.load(path).header
+  for field in ("baselines", "provenance", "actions"):
+    assert set(header[field]) == {"sgd"}
+
+
+def test_an_action_changes_with_what_the_factory_does():
+  measured = baseline_runs.action(SGD)
+  assert measured == baseline_runs.action(SGD)
+  changed = dataclasses.replace(
+    SGD, factory=lambda rate, steps: optax.sgd(rate, momentum=0.01)
+  )
+  assert not np.allclose(baseline_runs.action(changed), measured, rtol=1e-3)
+
+
+def test_shipped_baselines_still_do_what_they_did_when_measured():
+  headers = [
+    baseline_files.load(path).header
+    for path in sorted(baseline_files.FOLDER.glob("*.jsonl.gz"))
+  ]
+  names = {name for header in headers for name in header["baselines"]}
+  today = {
+    name: baseline_runs.action(baselines.get_baseline(name)) for name in names
+  }
+  for header in headers:
+    for name in header["baselines"]:
+      # Steps that are nothing but rounding don't count.
+      least = 1e-4 * max(today[name][:-1])
+      np.testing.assert_allclose(
+        header["actions"][name],
+        today[name],
+        rtol=1e-3,
+        atol=least,
+        err_msg=f"{name} on {header['task']}: make it anew",
+      )

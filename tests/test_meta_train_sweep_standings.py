@@ -1,0 +1,81 @@
+"""Sweeps of made-up rows: what stands in, what is missing, what is compared."""
+
+import suite_rows
+
+from meta_train.evaluation import sweep_standings
+from meta_train.reports import suite_tables
+
+
+def _sweep(name, **settings):
+  """Returns a sweep, and gaps, from rows by setting."""
+  rows = [
+    {**row, "setting": {"sweep": name, "value": value}}
+    for value, made in settings.items()
+    for row in made
+  ]
+  (sweep,), problems = sweep_standings.sweeps_in(rows, num_seeds=5)
+  assert list(sweep.settings) == list(settings)
+  return sweep, problems
+
+
+def test_adam_of_one_setting_stands_in_where_it_is_not_told():
+  settings = {
+    "x0.5": suite_rows.candidate_rows("one", "flt", 0.5),
+    "x1": [
+      *suite_rows.candidate_rows("one", "flt", 2.0),
+      *suite_rows.adam_rows("one")[:-1],
+    ],
+  }
+  sweep, problems = _sweep("told_steps", **settings)
+  assert problems == []  # Nobody needs an envelope here.
+  first, second = suite_tables.sweep_scores(sweep)["flt"]
+  assert first.won.value == 0.0 and second.won.value == 1.0
+  cells = suite_tables.sweep_table(sweep).rows
+  assert [row[1] for row in cells] == ["x0.5", "x1"]
+
+
+def test_adam_of_another_setting_does_not_stand_in_elsewhere():
+  settings = {
+    "x1": [
+      *suite_rows.candidate_rows("one", "flt", 2.0),
+      *suite_rows.adam_rows("one")[:-1],
+    ],
+    "x5": suite_rows.candidate_rows("one", "flt", 2.0)[:-1],
+  }
+  sweep, problems = _sweep("horizon", **settings)
+  first, second = suite_tables.sweep_scores(sweep)["flt"]
+  assert first.won.value == 1.0 and second is None
+  assert any(
+    each.startswith("horizon x5: there are no runs of adam")
+    for each in problems
+  )
+  assert any("horizon x5: one: flt lacks 1 of 5" in each for each in problems)
+
+
+def test_what_all_settings_lack_is_told_once():
+  rows = suite_rows.candidate_rows("one", "flt", 2.0)
+  _, problems = _sweep("horizon", x1=rows, x5=rows, x25=rows)
+  (sentence,) = problems
+  assert sentence.startswith("horizon: there are no runs of adam")
+
+
+def test_settings_are_compared_on_the_tasks_that_all_of_them_have():
+  def rows(*tasks):
+    return [
+      row
+      for task, factor in tasks
+      for row in (
+        *suite_rows.candidate_rows(task, "flt", factor),
+        *suite_rows.adam_rows(task)[:-1],
+      )
+    ]
+
+  sweep, problems = _sweep(
+    "width", x1=rows(("one", 2.0), ("two", 0.5)), x2=rows(("one", 2.0))
+  )
+  assert problems == []
+  scored = suite_tables.sweep_scores(sweep)["flt"]
+  assert [len(score.tasks) for score in scored] == [1, 1]
+  assert scored[0].loss_ratio == scored[1].loss_ratio
+  (sentence,) = suite_tables.left_out(sweep)
+  assert "two can't be scored at all settings" in sentence
