@@ -48,7 +48,11 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
     train(parts, config, problems, None)
     group.scatter(())  # Until the first process has done the rest.
     return
-  used = {"devices": parts.loop.num_devices * group.size}
+  # Those that stay idle shape the numbers too: XLA splits work among all.
+  used = {
+    "devices": parts.loop.num_devices * group.size,
+    "devices present": jax.device_count(),
+  }
   with run_folder.open_run(config, command=sys.argv, used=used) as folder:
     state = train(parts, config, problems, folder)
     theta = parts.unravel(_result(config, state))
