@@ -1,8 +1,9 @@
-"""`python -m meta_train.publish FROM TO`: what of an evaluation is kept.
+"""`python -m meta_train.publish FROM TO`: what of a result is kept.
 
-Copies from an evaluation's folder what its page is made of, without what the
-package holds already (the shipped baselines' rows) and without what tells of
-the machine's folders. `python -m meta_train.report TO` makes the page anew.
+Copies from the folder of an evaluation, or of a comparison, what its page is
+made of, without what the package holds already (the shipped baselines' rows)
+and without what tells of the machine's folders. `python -m meta_train.report
+TO` makes the page anew.
 
 Main names: `main`, `publish`.
 """
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from meta_train.command.program import run_on_folders
+from meta_train.comparing import compare_folder, kept_runs
 from meta_train.errors import UserError
 from meta_train.evaluation.baseline_results import is_shipped
 from meta_train.evaluation.evaluate import FILE_NAME
@@ -23,28 +25,72 @@ from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.sweeps import is_refusal
 from meta_train.rows import finite, read_json, read_rows, write_json
 
+_PACKED = f"{FILE_NAME}.gz"
 _HELP = """\
 Keeps what a report is made of, packed.
 
 usage: python -m meta_train.publish FROM TO
 
-FROM is the folder of an evaluation (runs/evaluation-held_out_small); TO gets
-its rows, packed, and can be given to python -m meta_train.report."""
+FROM is the folder of an evaluation (runs/evaluation-held_out_small) or of a
+comparison (runs/compare-variant); TO gets its rows, packed, in place of what
+was published there before, and can be given to python -m meta_train.report."""
 
 
 def publish(source: str | os.PathLike, target: str | os.PathLike) -> None:
-  """Copies an evaluation.
+  """Copies an evaluation, or a comparison with its evaluation.
 
   Args:
-    source: folder of the evaluation.
-    target: folder to write to, made if need be.
+    source: folder of the one or the other.
+    target: folder to write to, made if need be; what was published there before
+      is replaced.
 
   Raises:
-    UserError: the one is no evaluation, or the other can't be written.
+    UserError: the one is neither or not whole, or the other holds something
+      else or can't be written.
   """
   source, target = pathlib.Path(source), pathlib.Path(target)
   if source.resolve() == target.resolve():
     raise UserError(f"{source} can't be published into itself; name another")
+  _check_target(target)
+  try:
+    if (source / compare_folder.ABOUT).exists():
+      _publish_comparison(source, target)
+    else:
+      _publish_evaluation(source, target)
+  except OSError as error:
+    raise UserError(
+      f"{target} can't be written ({error.strerror}); name another folder"
+    ) from None
+
+
+def _check_target(target: pathlib.Path) -> None:
+  """Refuses a folder whose rows, or other files, were not published there."""
+  parts = (target, target / compare_folder.EVALUATION)
+  for part in parts:
+    if (part / FILE_NAME).exists():
+      raise UserError(
+        f"{part} holds the rows of an evaluation that is not packed, which "
+        "would be lost; name another folder"
+      )
+  try:
+    names = {entry.name for entry in target.iterdir()}
+  except FileNotFoundError:
+    return
+  except OSError as error:
+    raise UserError(
+      f"{target} can't be read ({error.strerror}); name another folder"
+    ) from None
+  if names and not any((part / _PACKED).exists() for part in parts):
+    raise UserError(
+      f"{target} holds {min(names)}, and nothing that was published; name "
+      "another folder"
+    )
+
+
+def _publish_evaluation(
+  source: pathlib.Path, target: pathlib.Path, *, kernels: bool = True
+) -> None:
+  """Copies an evaluation, with or without its kernels."""
   about, problems = read_json(source / ABOUT)
   rows = read_rows(source / FILE_NAME)
   if about is None or rows.problems:
@@ -65,30 +111,40 @@ def publish(source: str | os.PathLike, target: str | os.PathLike) -> None:
   about["environment"] = {
     name: environment[name] for name in environment if name != "command"
   }
-  try:
-    target.mkdir(parents=True, exist_ok=True)
-    for file in _files(target):
-      file.unlink(missing_ok=True)
-    write_json(target / ABOUT, about)
-    # Without the time, so that the same rows are the same file.
-    packed = gzip.compress(text.encode(), mtime=0)
-    (target / f"{FILE_NAME}.gz").write_bytes(packed)
-    for file in _files(source)[1:]:
-      if file.exists():
-        shutil.copyfile(file, target / file.name)
-  except OSError as error:
+  target.mkdir(parents=True, exist_ok=True)
+  for file in _beside_rows(target):
+    file.unlink(missing_ok=True)
+  write_json(target / ABOUT, about)
+  # Without the time, so that the same rows are the same file.
+  packed = gzip.compress(text.encode(), mtime=0)
+  (target / _PACKED).write_bytes(packed)
+  for file in _beside_rows(source) if kernels else [source / OVERHEAD]:
+    if file.exists():
+      shutil.copyfile(file, target / file.name)
+
+
+def _publish_comparison(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Copies a comparison: its plan, a row for each run, and its evaluation.
+
+  The page shows no kernels, of which there would be a file for each run.
+  """
+  runs, problems = kept_runs.read(source, compare_folder.read(source))
+  if problems:
     raise UserError(
-      f"{target} can't be written ({error.strerror}); name another folder"
-    ) from None
+      f"{source} is not the folder of a whole comparison "
+      f"({' '.join(problems)}); name one that is"
+    )
+  evaluation = compare_folder.EVALUATION
+  _publish_evaluation(source / evaluation, target / evaluation, kernels=False)
+  kept_runs.write(target, runs)
+  write_json(
+    target / compare_folder.ABOUT, read_json(source / compare_folder.ABOUT)[0]
+  )
 
 
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns rows, costs and kernels of an evaluation, there or not."""
-  return [
-    folder / FILE_NAME,
-    folder / OVERHEAD,
-    *folder.glob("kernels-*.json"),
-  ]
+def _beside_rows(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the costs and kernels of an evaluation, there or not."""
+  return [folder / OVERHEAD, *folder.glob("kernels-*.json")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import pytest
 import suite_rows
 import tiny_runs
 
-from meta_train import compare, evaluate, main, report
+from meta_train import compare, evaluate, main, publish, report
 from meta_train.command import compare_flags, signals
 from meta_train.comparing import children, members, outcomes
 from meta_train.errors import UserError
@@ -253,6 +253,15 @@ def test_finished_runs_are_not_done_again_and_all_are_compared(
   assert "The budget of every run: 4 outer steps, 96 inner steps" in text
   assert "Missing" not in text
   assert "sigma" in (folder / "report.html").read_text()
+
+  # Without the runs' folders it is the same.
+  kept = tmp_path / "kept"
+  assert publish.main([str(folder), str(kept)]) == 0
+  assert report.main([str(kept)]) == 0
+  for name in ("compare.md", "compare.json"):
+    assert (kept / name).read_text() == (folder / name).read_text()
+  assert not list(kept.glob("*-seed0")) and not list(kept.rglob("kernels-*"))
+  assert str(tmp_path) not in (kept / "evaluation/evaluation.json").read_text()
 
   # Whatever would be refused later is refused now, and nothing is touched.
   capsys.readouterr()

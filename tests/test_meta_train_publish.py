@@ -1,11 +1,14 @@
 """What is kept of an evaluation makes the same page, and tells no folders."""
 
 import json
+import pathlib
+import shutil
 
 import pytest
 import suite_rows
 
-from meta_train import publish
+import flt_lopt
+from meta_train import publish, report
 from meta_train.reports import suite_report
 from meta_train.rows import read_rows, write_json, write_rows
 
@@ -47,7 +50,7 @@ def test_what_was_there_before_goes_and_sweeps_stay_told(evaluated, tmp_path):
   write_json(evaluated / "kernels-flt.json", {"lags": [], "kernels": {}})
   target = tmp_path / "kept"
   target.mkdir()
-  for name in ("evaluation.jsonl", "kernels-old.json", "overhead.jsonl"):
+  for name in ("evaluation.jsonl.gz", "kernels-old.json", "overhead.jsonl"):
     (target / name).write_text("{}")
   publish.publish(evaluated, target)
   assert {path.name for path in target.iterdir()} == {
@@ -61,6 +64,47 @@ def test_a_folder_is_not_published_into_itself(evaluated, capsys):
   assert publish.main([str(evaluated), str(evaluated)]) == 2
   assert "into itself" in capsys.readouterr().err
   assert (evaluated / "evaluation.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+  ("name", "says"),
+  [
+    ("evaluation.jsonl", "not packed, which would be lost"),
+    ("evaluation/evaluation.jsonl", "not packed, which would be lost"),
+    ("notes.txt", "holds notes.txt, and nothing that was published"),
+  ],
+)
+def test_what_was_not_published_is_never_replaced(
+  evaluated, tmp_path, capsys, name, says
+):
+  file = tmp_path / "kept" / name
+  file.parent.mkdir(parents=True)
+  file.write_text("mine")
+  assert publish.main([str(evaluated), str(tmp_path / "kept")]) == 2
+  assert says in capsys.readouterr().err
+  assert [x for x in (tmp_path / "kept").rglob("*") if x.is_file()] == [file]
+  assert file.read_text() == "mine"
+
+
+def test_a_comparison_with_a_missing_run_is_refused(tmp_path, capsys):
+  about = {"kind": "flt_lopt comparison", "setting": "variant"}
+  runs = {"ema": ["ema-seed0"]}
+  folder = tmp_path / "compared"
+  write_json(folder / "compare.json", {**about, "runs": runs, "evaluation": {}})
+  assert publish.main([str(folder), str(tmp_path / "kept")]) == 2
+  assert "ema-seed0: the run has no result yet" in capsys.readouterr().err
+  assert not (tmp_path / "kept").exists()
+
+
+def test_the_shipped_comparison_is_what_its_rows_say(tmp_path):
+  shipped = pathlib.Path(flt_lopt.__file__).parent / "pretrained" / "ablation"
+  folder = tmp_path / "ablation"
+  shutil.copytree(shipped, folder)
+  (folder / "compare.md").unlink()
+  assert report.main([str(folder)]) == 0
+  text = (folder / "compare.md").read_text()
+  assert text == (shipped / "compare.md").read_text()
+  assert "Missing" not in text
 
 
 def test_shipped_rows_are_left_out(evaluated, tmp_path):

@@ -13,9 +13,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from meta_train.comparing import compare_folder
+from meta_train.comparing import compare_folder, kept_runs
 from meta_train.comparing.members import shown
-from meta_train.comparing.outcomes import Outcome, Run, outcome, read_run
+from meta_train.comparing.outcomes import Outcome, outcome
 from meta_train.evaluation import row_standings
 from meta_train.evaluation.evaluate import FILE_NAME
 from meta_train.evaluation.row_checks import whole_rows
@@ -61,14 +61,7 @@ def read_folder(folder: str | os.PathLike) -> Comparison:
   """
   path = pathlib.Path(folder)
   plan = compare_folder.read(path)
-  problems: list[str] = []
-  runs: dict[str, list[Run]] = {}
-  for value, names in plan.runs.items():
-    runs[value] = []
-    for name in names:
-      run, missing = read_run(path / name)
-      runs[value].append(run)
-      problems += missing
+  runs, problems = kept_runs.read(path, plan)
   found, missing = _standings(path, plan)
   return Comparison(
     path,
