@@ -125,6 +125,25 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
   )
 
 
+@NEEDS_KILL
+@pytest.mark.slow
+def test_a_killed_run_ends_alike_as_users_compile_it(tmp_path):
+  """The other tests compile without optimizations, which may hide rounding."""
+  arguments = ("--num_devices=2", "--log_every=6", f"--outer_steps={STEPS}")
+
+  def start(folder):
+    return tiny_runs.Run(tmp_path / folder, *arguments, xla_flags="")
+
+  for _ in range(2):
+    run = start("parts")
+    _further_on(run)
+    assert run.send() == -9, run.text()
+  theta, rows = start("parts").finish()
+  expected, all_rows = start("whole").finish()
+  assert theta.tobytes() == expected.tobytes()
+  assert rows == all_rows
+
+
 # Twenty kills at random moments: two of each estimator, one in each suite.
 @NEEDS_KILL
 @pytest.mark.slow

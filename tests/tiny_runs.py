@@ -73,9 +73,12 @@ class Run:
     arguments: further flags.
     devices: CPU devices of the process.
     output: file descriptor that it writes to; None: the file `log`.
+    xla_flags: of the process; None: those of the tests.
   """
 
-  def __init__(self, folder, *arguments, devices=2, output=None):
+  def __init__(
+    self, folder, *arguments, devices=2, output=None, xla_flags=None
+  ):
     write_task(folder)
     self.folder = folder / "run"
     self.log = folder / "log"
@@ -94,7 +97,8 @@ class Run:
           "JAX_PLATFORMS": "cpu",
           "JAX_NUM_CPU_DEVICES": str(devices),
           "PYTHONPATH": path,
-        },
+        }
+        | ({} if xla_flags is None else {"XLA_FLAGS": xla_flags}),
       )
 
   def wait(self, limit_s=LIMIT_S):
