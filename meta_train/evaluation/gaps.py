@@ -1,11 +1,14 @@
 """What standings lack, in sentences.
 
-Idea: nothing is left out silently. Runs, tasks and envelopes that are not
-there are told, those that lack the same tasks in one sentence.
+Idea: nothing is left out silently. Runs, tasks, measures and envelopes that
+are not there are told, those that lack the same tasks in one sentence.
 
 Names: `gaps`, `few_common`.
 """
 
+from collections.abc import Iterable, Sequence
+
+from meta_train.evaluation.baseline_files import REMAKE
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.standings import Standings
 
@@ -46,7 +49,9 @@ def gaps(
     for name, runs in each.items()
     if len(runs.seeds) < most
   ]
+  problems += _without_held_out(found) + _without_measure(found)
   if REFERENCE in found.baselines:
+    problems += _unpaired(found)
     lacking = [task for task in found.tasks if task not in found.envelopes]
     if lacking and speed_ups:
       problems.append(
@@ -59,6 +64,64 @@ def gaps(
       "measured against."
     )
   return problems
+
+
+def _without_held_out(found: Standings) -> list[str]:
+  """Says which runs lack the held-out loss that others on the task have."""
+  sentences = []
+  for task in found.tasks:
+    held_out = found.held_out[task]
+    for name, runs in found.runs[task].items():
+      lacking = set(runs.seeds) - set(held_out.get(name, ()))
+      if held_out and lacking:
+        sentences.append(
+          f"{task}: {len(lacking)} of {len(runs.seeds)} runs of {name} have no "
+          "held-out loss; comparisons by it use the others."
+        )
+  return sentences
+
+
+def _without_measure(found: Standings) -> list[str]:
+  """Says which optimizers lack a measure that others on the task have."""
+  lacking: dict[str, list[tuple[str, str]]] = {}
+  for task in found.tasks:
+    each = {
+      name: set(runs.final.get("valid", ())) - {"loss"}
+      for name, runs in found.runs[task].items()
+    }
+    for measure in sorted(set().union(*each.values())):
+      lacking.setdefault(measure, []).extend(
+        (task, name) for name in each if measure not in each[name]
+      )
+  return [
+    f"{measure} was not measured, and is blank, for "
+    f"{_listed(name for _, name in pairs)} on "
+    f"{_listed(task for task, _ in pairs)}; {REMAKE} measures it for shipped "
+    "baselines."
+    for measure, pairs in lacking.items()
+    if pairs
+  ]
+
+
+def _listed(names: Iterable[str], most: int = 4) -> str:
+  """Returns names, or how many there are and the first of them."""
+  once: Sequence[str] = list(dict.fromkeys(names))
+  if len(once) <= most:
+    return ", ".join(once)
+  return f"{len(once)} ({', '.join(once[:most])}, ...)"
+
+
+def _unpaired(found: Standings) -> list[str]:
+  """Says which candidates share no seed with the reference."""
+  return [
+    f"{task}: {name} and {REFERENCE} share no seed, and can't be compared."
+    for task in found.tasks
+    for name in found.candidates
+    if {name, REFERENCE} <= set(found.runs[task])
+    and set(found.runs[task][name].seeds).isdisjoint(
+      found.runs[task][REFERENCE].seeds
+    )
+  ]
 
 
 def few_common(found: Standings) -> list[str]:
