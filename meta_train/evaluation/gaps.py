@@ -6,7 +6,8 @@ are not there are told, those that lack the same tasks in one sentence.
 Names: `gaps`, `few_common`.
 """
 
-from collections.abc import Iterable, Sequence
+import collections
+from collections.abc import Mapping
 
 from meta_train.evaluation.baseline_files import REMAKE
 from meta_train.evaluation.baseline_runs import REFERENCE
@@ -83,32 +84,34 @@ def _without_held_out(found: Standings) -> list[str]:
 
 def _without_measure(found: Standings) -> list[str]:
   """Says which optimizers lack a measure that others on the task have."""
-  lacking: dict[str, list[tuple[str, str]]] = {}
+  lacking: dict[str, collections.Counter[str]] = {}
   for task in found.tasks:
     each = {
       name: set(runs.final.get("valid", ())) - {"loss"}
       for name, runs in found.runs[task].items()
     }
     for measure in sorted(set().union(*each.values())):
-      lacking.setdefault(measure, []).extend(
-        (task, name) for name in each if measure not in each[name]
+      lacking.setdefault(measure, collections.Counter()).update(
+        name for name in each if measure not in each[name]
       )
   return [
-    f"{measure} was not measured, and is blank, for "
-    f"{_listed(name for _, name in pairs)} on "
-    f"{_listed(task for task, _ in pairs)}; {REMAKE} measures it for shipped "
+    f"{measure} was not measured, and is blank, on "
+    f"{_by_count(counts, len(found.tasks))}; {REMAKE} measures it for shipped "
     "baselines."
-    for measure, pairs in lacking.items()
-    if pairs
+    for measure, counts in lacking.items()
+    if counts
   ]
 
 
-def _listed(names: Iterable[str], most: int = 4) -> str:
-  """Returns names, or how many there are and the first of them."""
-  once: Sequence[str] = list(dict.fromkeys(names))
-  if len(once) <= most:
-    return ", ".join(once)
-  return f"{len(once)} ({', '.join(once[:most])}, ...)"
+def _by_count(counts: Mapping[str, int], num_tasks: int) -> str:
+  """Says on how many tasks each optimizer lacks something."""
+  names: dict[int, list[str]] = {}
+  for name, count in counts.items():
+    names.setdefault(count, []).append(name)
+  return ", on ".join(
+    f"{count} of {num_tasks} tasks for {', '.join(names[count])}"
+    for count in sorted(names, reverse=True)
+  )
 
 
 def _unpaired(found: Standings) -> list[str]:
