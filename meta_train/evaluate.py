@@ -202,6 +202,11 @@ def _plan(config: EvaluateConfig) -> Any:
       "there is nothing to evaluate; name --weights=flt-quick, a weights file, "
       "or an --optimizer=module:factory"
     )
+  if config.untrained and not config.weights:
+    raise UserError(
+      "--untrained is of the optimizers of --weights, and there are none; name "
+      "--weights=flt-quick or a weights file too, or leave --untrained out"
+    )
   settings = [
     setting
     for name in shared_options.split_names(config.sweep)

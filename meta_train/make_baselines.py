@@ -1,8 +1,9 @@
 """`python -m meta_train.make_baselines`: tunes and runs all baselines.
 
 Each task's results are a file, which is written anew after every baseline, so
-that the same command continues after a kill with the next one. Files whose
-task and grids are unchanged are left alone.
+that the same command continues after a kill with the next one. What a file
+holds is left alone where task and grid are unchanged, and the rows have all
+that is measured today.
 
 Main names: `main`, `make`.
 """
@@ -19,6 +20,7 @@ from meta_train.command.options import check_bounds, option
 from meta_train.command.program import run_program
 from meta_train.errors import UserError
 from meta_train.evaluation import baseline_files, baselines, protocol
+from meta_train.rows import Row
 from meta_train.terminal import say
 
 
@@ -83,7 +85,7 @@ def make(
   import jax
 
   from meta_train.evaluation.baseline_runs import action, baseline_job
-  from meta_train.evaluation.curves import NUM_FINAL_BATCHES
+  from meta_train.evaluation.curves import NUM_FINAL_BATCHES, measures
 
   devices = jax.local_devices() if devices is None else devices
   for task in tasks:
@@ -95,9 +97,12 @@ def make(
       num_final_batches=options.get("num_final_batches", NUM_FINAL_BATCHES),
     )
     done, history, rows = _done(path, same)
+    measured_today = measures(task) if done else set()
     for baseline in wanted:
       measured = baseline_files.fingerprint(baseline)
-      if done.get(baseline.name) == measured:
+      if done.get(baseline.name) == measured and _has_measures(
+        rows, baseline.name, measured_today
+      ):
         continue
       job = baseline_job(
         task, baseline, num_steps=num_steps, seeds=range(num_seeds), **options
@@ -139,6 +144,16 @@ def _done(path: pathlib.Path, same: dict[str, Any]):
     for field in ("actions", "provenance")
   }
   return done, history, results.rows
+
+
+def _has_measures(rows: Sequence[Row], name: str, wanted: set[str]) -> bool:
+  """Whether all runs of a baseline were measured by all of these."""
+  return all(
+    wanted <= set(measured)
+    for row in rows
+    if row["optimizer"] == name
+    for measured in row["final"].values()
+  )
 
 
 def _run(config: MakeBaselinesConfig) -> None:

@@ -43,3 +43,7 @@ def fails_on_tasks(num_steps):
     raise ValueError("these parameters are not for me")
 
   return optax.GradientTransformation(init, lambda *args: args)
+
+
+#: Is what a factory should return, and no factory.
+made = optax.sgd(0.1)

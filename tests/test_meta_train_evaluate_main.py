@@ -239,7 +239,9 @@ def test_rows_that_are_replaced_are_told(tmp_path, capsys):
     (["--optimizer=no_such_module:x"], "neither installed nor in"),
     (["--optimizer=own_optimizer:decayin"], "did you mean decaying"),
     (["--optimizer=own_optimizer:wants_more"], "wants learning_rate"),
-    (["--optimizer=own_optimizer:makes_nothing"], "returned a int"),
+    (["--optimizer=own_optimizer:made"], "`def make(): return made`"),
+    ([f"--optimizer={OURS}", "--untrained"], "leave --untrained out"),
+    (["--optimizer=own_optimizer:makes_nothing"], "something of type int"),
     (["--optimizer=own_optimizer:fails_on_tasks"], "not for me"),
   ],
 )

@@ -90,6 +90,27 @@ def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
   assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
 
 
+def test_only_what_was_not_measured_by_all_of_today_is_made_anew(copy):
+  class Rated(tiny_baselines.Quadratic):
+    def loss_with_state_and_aux(self, params, state, key, data):
+      loss, state, aux = super().loss_with_state_and_aux(
+        params, state, key, data
+      )
+      return loss, state, {**aux, "accuracy": loss}
+
+  (said,) = tiny_baselines.make(copy, wanted=(SGD,), task=Rated())
+  assert "sgd" in said
+  assert tiny_baselines.make(copy, wanted=(SGD,), task=Rated()) == []
+  found, problems = tiny_baselines.read(copy)
+  assert problems == []  # What lacks a measure can be used.
+  assert all(
+    set(measured) == ({"loss", "accuracy"} if name == "sgd" else {"loss"})
+    for name, group in found.items()
+    for row in group
+    for measured in row["final"].values()
+  )
+
+
 def test_unknown_names_suggest_the_right_ones(capsys):
   assert make_baselines.main(["--baselines=adma"]) == 2
   assert "Did you mean 'adam'" in capsys.readouterr().err

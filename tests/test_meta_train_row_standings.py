@@ -78,3 +78,46 @@ def test_missing_runs_are_told():
   score = scores.score(found, "flt", "adam")
   assert len(score.tasks) == 1 and score.tasks[0].loss_ratio.size == 4
   assert row_standings.standings([])[1] == ["there are no results."]
+
+
+def test_what_was_not_measured_is_told():
+  ours = suite_rows.candidate_rows("one", "flt", 2.0)
+  adam = suite_rows.adam_rows("one")
+  assert not row_standings.standings([*ours, *adam])[1]
+  del ours[2]["final"]["valid"]["loss"]
+  for row in adam[:-1]:
+    del row["final"]["valid"]["accuracy"]
+  _, problems = row_standings.standings([*ours, *adam])
+  first, second = problems
+  assert first.startswith("one: 1 of 5 runs of flt have no held-out loss")
+  assert second.startswith(
+    "accuracy was not measured, and is blank, on 1 of 1 tasks for adam;"
+  )
+  assert "python -m meta_train.make_baselines" in second
+
+
+def test_a_measure_that_many_lack_is_one_sentence():
+  rows = []
+  for task in ("a", "b", "c"):
+    rows += suite_rows.candidate_rows(task, "flt", 2.0)
+    for name in ("lion", "muon"):
+      rows += suite_rows.candidate_rows(task, name, 1.0)
+    rows += suite_rows.adam_rows(task)
+  for row in rows:
+    if row["optimizer"] == "lion" and row["task"] != "b":
+      del row["final"]["valid"]["accuracy"]
+    if row["optimizer"] in ("adam", "muon") and row["task"] == "c":
+      row["final"].get("valid", {}).pop("accuracy", None)
+  (said,) = row_standings.standings(rows)[1]
+  assert "on 2 of 3 tasks for lion, on 1 of 3 tasks for muon, adam;" in said
+
+
+def test_seeds_that_are_not_shared_are_told():
+  ours = suite_rows.candidate_rows("one", "flt", 2.0)
+  for row in ours:
+    row["seed"] += 10
+  found, problems = row_standings.standings(
+    [*ours, *suite_rows.adam_rows("one")]
+  )
+  assert scores.score(found, "flt", "adam") is None
+  assert "one: flt and adam share no seed, and can't be compared." in problems

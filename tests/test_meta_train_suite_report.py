@@ -255,6 +255,20 @@ def test_a_damaged_row_is_left_out_and_told(tmp_path, changes, says):
   assert suite_report.headlines(tmp_path)
 
 
+def test_why_there_is_nothing_to_compare_is_true(tmp_path):
+  adam = suite_rows.adam_rows("one")
+  ours = suite_rows.candidate_rows("one", "flt", 2.0)
+  elsewhere = suite_rows.candidate_rows("two", "flt", 2.0)
+  moved = [{**row, "seed": row["seed"] + 10} for row in ours]
+  for made, says in (
+    (ours, "there is no adam to compare with"),
+    ([*adam, *elsewhere], "it shares no task with adam"),
+    ([*adam, *moved, *elsewhere], "it shares no seed with adam on any task"),
+  ):
+    rows.write_rows(tmp_path / "evaluation.jsonl", made)
+    assert suite_report.headlines(tmp_path) == [f"flt: {says}."]
+
+
 def test_a_row_that_is_there_twice_counts_once(tmp_path):
   made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
   made += suite_rows.adam_rows("one")

@@ -210,3 +210,20 @@ def test_overhead_is_measured_beside_adam_and_kept(tmp_path):
   assert [row["optimizer"] for row in rows] == ["adam", "sgd"]
   assert all(0 < row["step_s"] < 1 for row in rows)
   assert measure() == rows and len(said) == 2
+
+
+def test_overhead_on_tasks_that_are_added_leaves_the_others(tmp_path):
+  def measure(task, candidate):
+    return overhead.measure(
+      [task], [candidate], tmp_path / "o.jsonl", num_tasks=1, num_steps=10
+    )
+
+  before = measure(TASK, SGD)
+  wine = registry.task("softmax_wine", "validation")
+  other = dataclasses.replace(SGD, variants=(Variant("other", "user"),))
+  rows = measure(wine, dataclasses.replace(other, name="other"))
+  assert rows[:2] == before
+  assert [(row["task"], row["optimizer"]) for row in rows] == [
+    *((TASK.name, name) for name in ("adam", "sgd")),
+    *(("softmax_wine", name) for name in ("adam", "other")),
+  ]

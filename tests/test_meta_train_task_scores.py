@@ -1,9 +1,10 @@
 """Runs that fail, by how they began, went on and ended."""
 
+import numpy as np
 import pytest
 import suite_rows
 
-from meta_train.evaluation import row_standings, scores
+from meta_train.evaluation import row_standings, scores, task_scores
 from meta_train.reports import suite_tables
 
 
@@ -55,3 +56,14 @@ def test_blowing_up_on_the_way_is_a_failure_too(shift, point, height, blew_up):
     assert cell == "1 of 5 (0 ended badly, 1 blew up on the way)"
   else:
     assert cell == "0 of 5"
+
+
+def test_failures_count_where_there_is_nothing_to_compare_with():
+  rows = [
+    *suite_rows.candidate_rows("one", "flt", 1.0),
+    *suite_rows.adam_rows("one"),
+    *suite_rows.candidate_rows("two", "flt", np.inf),
+  ]
+  found, _ = row_standings.standings(rows)
+  assert task_scores.all_failures(found, "flt") == ((5, 0), 10)
+  assert task_scores.all_failures(found, "adam") == ((0, 0), 5)

@@ -229,8 +229,8 @@ def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
     ) from error
   if not (callable(getattr(made, "init", None)) and hasattr(made, "update")):
     raise UserError(
-      f"--optimizer={name} returned a {type(made).__name__}, which has no "
-      "init and update; it must return an optax transformation"
+      f"--optimizer={name} returned something of type {type(made).__name__}, "
+      "without init and update; it must return an optax transformation"
     )
   short = _free(name.partition(":")[2], taken)
   return Candidate(
@@ -270,13 +270,20 @@ def _find_factory(name: str) -> Callable[..., Any]:
       f"--optimizer={name}: {module_name} can't be imported, "
       f"{type(error).__name__}: {error}"
     ) from error
-  if not callable(getattr(module, attribute, None)):
+  if not hasattr(module, attribute):
     public = [each for each in vars(module) if not each.startswith("_")]
     raise UserError(
       f"--optimizer={name}: {module_name} has no function {attribute!r}"
       f"{closest(attribute, public)}"
     )
-  return getattr(module, attribute)
+  found = getattr(module, attribute)
+  if not callable(found):
+    raise UserError(
+      f"--optimizer={name} can't be called, it is of type "
+      f"{type(found).__name__}; name a function that returns an optax "
+      f"transformation, such as `def make(): return {attribute}`"
+    )
+  return found
 
 
 def _takes_num_steps(name: str, factory: Callable[..., Any]) -> bool:

@@ -11,7 +11,7 @@ on its curve is infinite, and so are its final losses.
 On several devices they share the seeds, or the variants where that is more
 even; what does not divide is padded with runs that nobody looks at.
 
-Names: `Curves`, `training_curves`, `NUM_FINAL_BATCHES`.
+Names: `Curves`, `training_curves`, `measures`, `NUM_FINAL_BATCHES`.
 """
 
 import functools
@@ -95,6 +95,22 @@ def _measure(task, split, eval_params, hyper, state, key):
   )
   scalars = {name: value for name, value in aux.items() if value.ndim == 0}
   return jax.tree.map(jnp.float32, scalars | {"loss": loss})
+
+
+def measures(task: Any) -> set[str]:
+  """Returns the names of what the final parameters are measured by.
+
+  Args:
+    task: a task; see `tasks.base.Task`.
+  """
+  task = hosted_task(task)
+
+  def measure(key):
+    params, model_state = task.init_with_state(key)
+    state = _State(params, model_state, None)
+    return _measure(task, "train", None, None, state, key)
+
+  return set(jax.eval_shape(measure, jax.random.key(0)))
 
 
 def _over_runs(function, *fixed):

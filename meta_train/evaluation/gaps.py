@@ -1,11 +1,15 @@
 """What standings lack, in sentences.
 
-Idea: nothing is left out silently. Runs, tasks and envelopes that are not
-there are told, those that lack the same tasks in one sentence.
+Idea: nothing is left out silently. Runs, tasks, measures and envelopes that
+are not there are told, those that lack the same tasks in one sentence.
 
 Names: `gaps`, `few_common`.
 """
 
+import collections
+from collections.abc import Mapping
+
+from meta_train.evaluation.baseline_files import REMAKE
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.standings import Standings
 
@@ -46,7 +50,9 @@ def gaps(
     for name, runs in each.items()
     if len(runs.seeds) < most
   ]
+  problems += _without_held_out(found) + _without_measure(found)
   if REFERENCE in found.baselines:
+    problems += _unpaired(found)
     lacking = [task for task in found.tasks if task not in found.envelopes]
     if lacking and speed_ups:
       problems.append(
@@ -59,6 +65,66 @@ def gaps(
       "measured against."
     )
   return problems
+
+
+def _without_held_out(found: Standings) -> list[str]:
+  """Says which runs lack the held-out loss that others on the task have."""
+  sentences = []
+  for task in found.tasks:
+    held_out = found.held_out[task]
+    for name, runs in found.runs[task].items():
+      lacking = set(runs.seeds) - set(held_out.get(name, ()))
+      if held_out and lacking:
+        sentences.append(
+          f"{task}: {len(lacking)} of {len(runs.seeds)} runs of {name} have no "
+          "held-out loss; comparisons by it use the others."
+        )
+  return sentences
+
+
+def _without_measure(found: Standings) -> list[str]:
+  """Says which optimizers lack a measure that others on the task have."""
+  lacking: dict[str, collections.Counter[str]] = {}
+  for task in found.tasks:
+    each = {
+      name: set(runs.final.get("valid", ())) - {"loss"}
+      for name, runs in found.runs[task].items()
+    }
+    for measure in sorted(set().union(*each.values())):
+      lacking.setdefault(measure, collections.Counter()).update(
+        name for name in each if measure not in each[name]
+      )
+  return [
+    f"{measure} was not measured, and is blank, on "
+    f"{_by_count(counts, len(found.tasks))}; {REMAKE} measures it for shipped "
+    "baselines."
+    for measure, counts in lacking.items()
+    if counts
+  ]
+
+
+def _by_count(counts: Mapping[str, int], num_tasks: int) -> str:
+  """Says on how many tasks each optimizer lacks something."""
+  names: dict[int, list[str]] = {}
+  for name, count in counts.items():
+    names.setdefault(count, []).append(name)
+  return ", on ".join(
+    f"{count} of {num_tasks} tasks for {', '.join(names[count])}"
+    for count in sorted(names, reverse=True)
+  )
+
+
+def _unpaired(found: Standings) -> list[str]:
+  """Says which candidates share no seed with the reference."""
+  return [
+    f"{task}: {name} and {REFERENCE} share no seed, and can't be compared."
+    for task in found.tasks
+    for name in found.candidates
+    if {name, REFERENCE} <= set(found.runs[task])
+    and set(found.runs[task][name].seeds).isdisjoint(
+      found.runs[task][REFERENCE].seeds
+    )
+  ]
 
 
 def few_common(found: Standings) -> list[str]:

@@ -51,7 +51,8 @@ def measure(
   Args:
     tasks: to pick from, evenly by number of parameters.
     candidates: optimizers; Adam is measured beside them.
-    path: file of rows; rows that are there are kept.
+    path: file of rows; those of other optimizers, or on tasks that are not
+      picked, are kept.
     num_tasks: tasks to pick.
     num_steps: what optimizers are told that a run has.
     devices: it is measured on the first; `None`: all local ones.
@@ -67,7 +68,11 @@ def measure(
   count = min(num_tasks, len(ordered))
   last = len(ordered) - 1
   picked = [ordered[round((i + 1) * last / count)] for i in range(count)]
-  names = {candidate.name for candidate in (*candidates, _ADAM)}
+  anew = {
+    (task.name, candidate.name)
+    for task in picked
+    for candidate in (*candidates, _ADAM)
+  }
   return jobs.run_jobs(
     [
       jobs.Job(
@@ -79,7 +84,7 @@ def measure(
       for candidate in (_ADAM, *candidates)
     ],
     path,
-    keep=lambda row: row["optimizer"] not in names,
+    keep=lambda row: (row.get("task"), row.get("optimizer")) not in anew,
     devices=devices,
     on_job=on_job,
   )

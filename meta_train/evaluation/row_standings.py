@@ -18,6 +18,7 @@ from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.comparison import best_rate
 from meta_train.evaluation.gaps import few_common, gaps
 from meta_train.evaluation.measures import smoothing
+from meta_train.evaluation.row_checks import CANDIDATE_ROLES
 from meta_train.evaluation.standings import Envelope, Standings
 from meta_train.evaluation.summary import make_runs
 from meta_train.rows import Row
@@ -29,7 +30,6 @@ REQUIRED = ("task", "num_steps", "setting", "optimizer", "role") + (
   "curve_every",
   "curve",
 )
-CANDIDATE_ROLES = ("learned", "untrained", "user")
 
 
 def standings(

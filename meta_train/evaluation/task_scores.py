@@ -4,8 +4,8 @@ Idea: every measure of `meta_train.evaluation.measures` is taken on the seeds
 that both optimizers have, the speed-up from the mean over them and all others
 run by run.
 
-Names: `TaskScore`, `task_score`, `Failures`, `failures`, `speed_up`,
-`common_runs`.
+Names: `TaskScore`, `task_score`, `Failures`, `failures`, `all_failures`,
+`speed_up`, `common_runs`.
 """
 
 import dataclasses
@@ -165,3 +165,27 @@ def failures(found: Standings, task: str, name: str) -> Failures:
   highest = runs.curves[:, settled:].max(axis=-1, initial=-np.inf)
   blew_up = ~ended_badly & (highest > began + np.abs(began))
   return Failures(int(ended_badly.sum()), int(blew_up.sum()))
+
+
+def all_failures(found: Standings, name: str) -> tuple[Failures, int]:
+  """Counts the runs of an optimizer that failed, and its runs, on all tasks.
+
+  Whether a run failed does not depend on what it is compared with, so tasks
+  count on which there is nothing to compare with.
+
+  Args:
+    found: all results.
+    name: the optimizer.
+
+  Returns:
+    The failures, and how many runs there are.
+  """
+  tasks = [task for task in found.tasks if name in found.runs[task]]
+  counts = [failures(found, task, name) for task in tasks]
+  return (
+    Failures(
+      sum(each.ended_badly for each in counts),
+      sum(each.blew_up for each in counts),
+    ),
+    sum(len(found.runs[task][name].seeds) for task in tasks),
+  )

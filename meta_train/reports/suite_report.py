@@ -180,7 +180,7 @@ def _headlines(files: SuiteFiles) -> list[str]:
   for name in found.candidates:
     score = scores_lib.score(found, name, REFERENCE)
     if score is None:
-      sentences.append(f"{name}: there is no {REFERENCE} to compare with.")
+      sentences.append(f"{name}: {_why_no_score(found, name)}.")
       continue
     sentence = (
       f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
@@ -212,6 +212,15 @@ def _headlines(files: SuiteFiles) -> list[str]:
         f"{sweep.name.replace('_', ' ')}: {', '.join(values) or 'none'}."
       )
   return sentences
+
+
+def _why_no_score(found: Standings, name: str) -> str:
+  """Says why an optimizer can't be compared with the reference."""
+  if REFERENCE not in found.optimizers:
+    return f"there is no {REFERENCE} to compare with"
+  if any({name, REFERENCE} <= set(found.runs[task]) for task in found.tasks):
+    return f"it shares no seed with {REFERENCE} on any task"
+  return f"it shares no task with {REFERENCE}"
 
 
 def write_report(folder: str | os.PathLike) -> pathlib.Path:
