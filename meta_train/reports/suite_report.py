@@ -21,7 +21,9 @@ from meta_train.evaluation import (
 )
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
+from meta_train.evaluation.best_adam import BEST_ADAM, with_best_adam
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
+from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
@@ -176,6 +178,7 @@ def headlines(folder: str | os.PathLike) -> list[str]:
 
 def _headlines(files: SuiteFiles) -> list[str]:
   found = files.found
+  with_best = with_best_adam(found)
   sentences = []
   for name in found.candidates:
     score = scores_lib.score(found, name, REFERENCE)
@@ -183,13 +186,19 @@ def _headlines(files: SuiteFiles) -> list[str]:
       sentences.append(f"{name}: there is no {REFERENCE} to compare with.")
       continue
     sentence = (
-      f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
-      f"{len(score.tasks)} tasks"
+      f"{name} beats tuned {REFERENCE} on "
+      f"{_share(score.won, score.won_over_tasks, f'{len(score.tasks)} tasks')}"
     )
     if score.won_held_out is not None:
+      held_out = score.won_held_out, score.won_held_out_over_tasks
       sentence += (
-        f", and by held-out loss on {100 * score.won_held_out.value:.0f} % of "
-        f"{score.num_held_out}"
+        f", and by held-out loss on {_share(*held_out, score.num_held_out)}"
+      )
+    best = scores_lib.score(with_best, name, BEST_ADAM)
+    if best is not None:
+      sentence += (
+        f", the best of all Adams on "
+        f"{_share(best.won, best.won_over_tasks, len(best.tasks))}"
       )
     sentence += f" ({found.num_steps:,} steps)"
     if score.speed_up is not None:
@@ -199,9 +208,16 @@ def _headlines(files: SuiteFiles) -> list[str]:
       sentence += f", speed-up {speed_up}"
     if score.loss_ratio is not None:
       sentence += f", loss ratio {table_cells.ratio(score.loss_ratio.value)}"
+      wider = score.loss_ratio_over_tasks
+      if wider is not None and wider.has_interval:
+        low, high = map(table_cells.ratio, wider[1:])
+        sentence += f" (over tasks too: {low} to {high})"
     sentences.append(f"{sentence}; failed runs: {table_cells.failed(score)}.")
   for sweep in files.sweeps:
     for name, each in suite_tables.sweep_scores(sweep).items():
+      nothing = "none"
+      if not any(each):
+        nothing = "no task can be scored at all settings"
       values = [
         f"{value}: {table_cells.ratio(score.loss_ratio.value)}"
         for value, score in zip(sweep.settings, each)
@@ -209,9 +225,17 @@ def _headlines(files: SuiteFiles) -> list[str]:
       ]
       sentences.append(
         f"{name}, loss ratio to tuned {REFERENCE} by "
-        f"{sweep.name.replace('_', ' ')}: {', '.join(values) or 'none'}."
+        f"{sweep.name.replace('_', ' ')}: {', '.join(values) or nothing}."
       )
   return sentences
+
+
+def _share(won: Estimate, over_tasks: Estimate | None, of: str | int) -> str:
+  """Returns a share of tasks, and what it might be on other tasks."""
+  text = f"{100 * won.value:.0f} % of {of}"
+  if over_tasks is None or not over_tasks.has_interval:
+    return text
+  return f"{text} (over tasks too: {table_cells.ends_of_share(over_tasks)})"
 
 
 def write_report(folder: str | os.PathLike) -> pathlib.Path:
@@ -252,13 +276,14 @@ def _tables(files: SuiteFiles) -> list[Table]:
   if found.tasks:
     tables = [
       suite_tables.overview(found),
+      suite_tables.wins(found),
       suite_tables.against_baselines(found),
       *tables,
       suite_tables.by_task(found),
     ]
   overhead = suite_tables.overhead(files.overhead)
   if overhead is not None:
-    tables.insert(2 if found.tasks else len(tables), overhead)
+    tables.insert(3 if found.tasks else len(tables), overhead)
   return [table for table in tables if table.rows]
 
 
@@ -298,10 +323,14 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       "the line at 1 is Adam, tuned at each setting.",
       f"Final-loss ratio by {sweep.name}",
     )
-  for name, document in files.kernels.items():
+  order = [_file_name(name) for name in found.candidates]
+  for name, document in sorted(
+    files.kernels.items(),
+    key=lambda item: order.index(item[0]) if item[0] in order else len(order),
+  ):
     yield Picture(
       f"kernels_{_file_name(name)}",
-      plots.kernels(document),
+      plots.kernels(document, name=name),
       f"{name}: what the memory and the controller keep of a gradient by its "
       "age, before and after meta-training.",
       f"Learned weights of {name} over the age of a gradient",
