@@ -105,6 +105,8 @@ def test_titles_say_the_finding():
   assert "flt (4 diverged)" in legend
   title, _ = _texts(DRAWN["kernels"]())
   assert title == 'Meta-training changed "beta" most'
+  title, _ = _texts(plots.kernels(_kernels(), name="flt"))
+  assert title == 'flt: Meta-training changed "beta" most'
   figure = DRAWN["losses"]()(plot_style.THEMES["light"])
   assert (
     figure.get_suptitle() == "flt ends lower than tuned adam on 4 of 4 seeds"
