@@ -29,7 +29,7 @@ def num_adams() -> int:
 
 
 def with_best_adam(found: Standings) -> Standings:
-  """Returns results with the better of both Adams as one more baseline.
+  """Returns results with the better of both Adams as their first baseline.
 
   It is the one with the lower mean final training loss and, for held-out
   losses, with the lower mean of those, each at its best rate.
@@ -69,7 +69,9 @@ def with_best_adam(found: Standings) -> Standings:
   )
   edges = {(t, BEST_ADAM) for t, n in best.items() if (t, n) in found.at_edge}
   return dataclasses.replace(
-    found.with_optimizer(BEST_ADAM, better), at_edge=found.at_edge | edges
+    found.with_optimizer(BEST_ADAM, better),
+    baselines=(BEST_ADAM, *found.baselines),
+    at_edge=found.at_edge | edges,
   )
 
 

@@ -25,6 +25,7 @@ from meta_train.evaluation.best_adam import BEST_ADAM, with_best_adam
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.row_checks import whole_rows
+from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.reports import plots, suite_plots, suite_tables, table_cells
@@ -185,34 +186,8 @@ def _headlines(files: SuiteFiles) -> list[str]:
     if score is None:
       sentences.append(f"{name}: there is no {REFERENCE} to compare with.")
       continue
-    sentence = (
-      f"{name} beats tuned {REFERENCE} on "
-      f"{_share(score.won, score.won_over_tasks, f'{len(score.tasks)} tasks')}"
-    )
-    if score.won_held_out is not None:
-      held_out = score.won_held_out, score.won_held_out_over_tasks
-      sentence += (
-        f", and by held-out loss on {_share(*held_out, score.num_held_out)}"
-      )
     best = scores_lib.score(with_best, name, BEST_ADAM)
-    if best is not None:
-      sentence += (
-        f", the best of all Adams on "
-        f"{_share(best.won, best.won_over_tasks, len(best.tasks))}"
-      )
-    sentence += f" ({found.num_steps:,} steps)"
-    if score.speed_up is not None:
-      speed_up = table_cells.interval(
-        score.speed_up, is_bound=score.is_speed_up_bound
-      )
-      sentence += f", speed-up {speed_up}"
-    if score.loss_ratio is not None:
-      sentence += f", loss ratio {table_cells.ratio(score.loss_ratio.value)}"
-      wider = score.loss_ratio_over_tasks
-      if wider is not None and wider.has_interval:
-        low, high = map(table_cells.ratio, wider[1:])
-        sentence += f" (over tasks too: {low} to {high})"
-    sentences.append(f"{sentence}; failed runs: {table_cells.failed(score)}.")
+    sentences.append(_headline(score, best, found.num_steps))
   for sweep in files.sweeps:
     for name, each in suite_tables.sweep_scores(sweep).items():
       nothing = "none"
@@ -230,12 +205,39 @@ def _headlines(files: SuiteFiles) -> list[str]:
   return sentences
 
 
-def _share(won: Estimate, over_tasks: Estimate | None, of: str | int) -> str:
-  """Returns a share of tasks, and what it might be on other tasks."""
+def _headline(score: Score, best: Score | None, num_steps: int) -> str:
+  """Says how an optimizer did beside tuned Adam, and the best of all Adams."""
+  share = _share(
+    score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
+  )
+  text = f"{score.name} beats tuned {REFERENCE} on {share}"
+  if best is not None:
+    share = _share(best.won_over_tasks, str(len(best.tasks)))
+    text += f", the best of all Adams on {share}"
+  if score.won_held_out_over_tasks is not None:
+    share = _share(score.won_held_out_over_tasks, str(score.num_held_out))
+    text += f", and {REFERENCE} by held-out loss on {share}"
+  text += f", after {num_steps:,} steps"
+  if score.speed_up is not None:
+    speed_up = table_cells.interval(
+      score.speed_up, is_bound=score.is_speed_up_bound
+    )
+    text += f"; speed-up {speed_up}"
+  if score.loss_ratio is not None:
+    ratio = table_cells.interval(score.loss_ratio_over_tasks)
+    text += f"; loss ratio {ratio}"
+  return f"{text}; failed runs: {table_cells.failed(score)}."
+
+
+_BOTH = " over tasks and seeds"
+
+
+def _share(won: Estimate, of: str, over: str = "") -> str:
+  """Returns a share of tasks, with what it might be on other tasks."""
   text = f"{100 * won.value:.0f} % of {of}"
-  if over_tasks is None or not over_tasks.has_interval:
+  if not won.has_interval:
     return text
-  return f"{text} (over tasks too: {table_cells.ends_of_share(over_tasks)})"
+  return f"{text} ({table_cells.ends_of_share(won)}{over})"
 
 
 def write_report(folder: str | os.PathLike) -> pathlib.Path:

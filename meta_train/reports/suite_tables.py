@@ -1,8 +1,8 @@
 """Tables of a suite, as cells of text: for Markdown, CSV and the page.
 
 Names: `Table`, `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
-`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `markdown`,
-`csv_text`.
+`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `count_of_tasks`,
+`best_adam_note`, `AT_EDGE`, `OVER_TASKS`, `markdown`, `csv_text`.
 """
 
 import csv
@@ -78,7 +78,7 @@ def overview(found: Standings) -> Table:
     "overview",
     f"Against {REFERENCE}, tuned",
     ("Optimizer", "Tasks", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
-    + (f"Rank on {_tasks(len(found.common_tasks))}",),
+    + (f"Rank on {count_of_tasks(len(found.common_tasks))}",),
     rows,
     "Each line is of the tasks that its optimizer and Adam have runs on; ranks "
     "are of those that all optimizers have. "
@@ -117,7 +117,7 @@ def wins(found: Standings) -> Table:
     f"Tasks won against {REFERENCE}, tuned",
     ("Optimizer", *_WON_HEADER, "Ended badly / blew up", "Worst task"),
     rows,
-    f"{_WON}{_OVER_TASKS}{_sure_note(scored)}{_FAILED}Worst: ratio of "
+    f"{_WON}{OVER_TASKS}{_sure_note(scored)}{_FAILED}Worst: ratio of "
     f"{REFERENCE}'s mean final loss to that of the optimizer, where a run of "
     f"it diverged, or {REFERENCE} ends at exactly 0 and it does not.",
   )
@@ -155,7 +155,8 @@ _WON = (
   "best by that loss, where the rates have been run on all seeds; tasks "
   "without data have the same loss in both. "
 )
-_OVER_TASKS = (
+#: What the column is, and what brackets hold.
+OVER_TASKS = (
   "Intervals in brackets are over seeds alone; over tasks too: the interval of "
   "the share of tasks won if tasks, and then their seeds, are drawn anew. "
 )
@@ -178,7 +179,7 @@ def _sure_note(scored: Iterable[Score]) -> str:
   return (
     "Sure: p < 0.05 in a paired sign-flip test over seeds, of which it takes "
     f"five; of equal optimizers {most.false_sure:.1f} of "
-    f"{_tasks(len(most.tasks))} would be sure wins by chance, and as many sure "
+    f"{count_of_tasks(len(most.tasks))} would be sure wins by chance, and as many sure "
     "losses. "
   )
 
@@ -188,23 +189,27 @@ def _no_ratio(scored: Mapping[str, Score]) -> str:
   found: dict[str, list[str]] = {}
   for line, score in scored.items():
     if score.num_without_ratio:
-      where = f"{score.num_without_ratio} of {_tasks(len(score.tasks))}"
+      where = f"{score.num_without_ratio} of {count_of_tasks(len(score.tasks))}"
       found.setdefault(where, []).append(line)
   if not found:
     return ""
   said = "; ".join(
-    f"{_lines(lines, len(scored))} on {where}" for where, lines in found.items()
+    f"{_lines(lines, list(scored))} on {where}"
+    for where, lines in found.items()
   )
   return f" A negative loss has no loss ratio: {said}."
 
 
-def _lines(lines: Sequence[str], num_lines: int) -> str:
-  if len(lines) > 3:
-    return "all" if len(lines) == num_lines else f"{len(lines)} lines"
-  return ", ".join(lines)
+def _lines(lines: Sequence[str], everything: Sequence[str]) -> str:
+  """Names some of all lines, or the others where those are fewer."""
+  others = [line for line in everything if line not in lines]
+  if len(lines) <= len(others) or len(lines) == 1:
+    return ", ".join(lines)
+  return f"all but {', '.join(others)}" if others else "all"
 
 
-def _tasks(count: int) -> str:
+def count_of_tasks(count: int) -> str:
+  """Returns a number of tasks in words."""
   return "1 task" if count == 1 else f"{count} tasks"
 
 
@@ -239,11 +244,12 @@ def against_baselines(found: Standings) -> Table:
     ("Optimizer", "Baseline", *_WON_HEADER)
     + ("Speed ratio", "Loss ratio", "At edge"),
     rows,
-    f"{best_adam_note(found)}{AT_EDGE} {_WON}{_OVER_TASKS}"
+    f"{best_adam_note(found)}{AT_EDGE} {_WON}{OVER_TASKS}"
     f"{_sure_note(scored)}" + _no_ratio(lines).strip(),
   )
 
 
+#: What the column is.
 AT_EDGE = (
   "At edge: tasks on which the baseline's best learning rate is the highest or "
   "the lowest of its grid, so that a wider grid might do better."
