@@ -178,12 +178,12 @@ def _below(positive: Float[np.ndarray, "values"]) -> float:
 
 
 def _lift(axis, zero: float, least: float) -> None:
-  """Puts what is drawn lower than the least positive value where 0 is."""
+  """Puts what is drawn at 0 there, and the rest at a value or above."""
   from matplotlib.collections import PathCollection
 
   def lifted(heights):
     heights = np.asarray(heights, float)
-    return np.where(heights < least, zero, heights)
+    return np.where(heights <= 0, zero, np.maximum(heights, least))
 
   def moved(points):
     places, heights = np.asarray(points, float).T

@@ -179,8 +179,8 @@ def _sure_note(scored: Iterable[Score]) -> str:
   return (
     "Sure: p < 0.05 in a paired sign-flip test over seeds, of which it takes "
     f"five; of equal optimizers {most.false_sure:.1f} of "
-    f"{count_of_tasks(len(most.tasks))} would be sure wins by chance, and as many sure "
-    "losses. "
+    f"{count_of_tasks(len(most.tasks))} would be sure wins by chance, and as "
+    "many sure losses. "
   )
 
 
