@@ -241,6 +241,24 @@ def test_negative_losses_have_speed_and_wins_but_no_ratio():
   table = suite_tables.overview(found)
   assert "none" in table.rows[0]
   assert "no loss ratio: flt on 3 of 3 tasks." in table.note
+  assert suite_tables.wins(found).rows[0][-1] == "none"
+
+
+def test_lines_without_a_ratio_are_named_together_or_by_the_others():
+  def note(*with_ratio):
+    rows = []
+    for name in ("a", "b", "c", "d"):
+      low = 0.5 if name in with_ratio else -0.5
+      rows += _final("one", name, [0.5] * 5) + _final("two", name, [low] * 5)
+    for task in ("one", "two"):
+      rows += _final(task, "adam", [1.0] * 5, "baseline", 0.1)
+    found, _ = row_standings.standings(rows)
+    return suite_tables.against_baselines(found).note
+
+  assert note().endswith("no loss ratio: all on 1 of 2 tasks.")
+  assert note("a").endswith("all but a against adam on 1 of 2 tasks.")
+  assert note("a", "b", "c").endswith(": d against adam on 1 of 2 tasks.")
+  assert "no loss ratio" not in note("a", "b", "c", "d")
 
 
 def test_zero_and_nan_losses_are_told():

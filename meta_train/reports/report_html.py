@@ -60,20 +60,23 @@ figure { margin: 0; }
 figure img { display: block; width: 100%; max-width: 560px; height: auto; }
 figcaption, .note { color: var(--soft); font-size: 0.9rem; max-width: 70ch; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.92rem; }
+table { border-collapse: collapse; font-size: 0.9rem; }
 th, td {
   padding: 0.3rem 0.5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); overflow-wrap: normal;
   font-variant-numeric: tabular-nums;
 }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th {
+  color: var(--soft); font-weight: 600; vertical-align: bottom;
+  max-width: 6rem;
+}
 th:first-child, td:first-child, table.facts td { text-align: left; }
 td span { display: inline-block; white-space: nowrap; }
 table.facts td { overflow-wrap: anywhere; }
 table.facts td:first-child { color: var(--soft); overflow-wrap: normal; }
 tr.strong td { font-weight: 600; }
 @media (max-width: 600px) {
-  table { font-size: 0.85rem; }
+  table { font-size: 0.83rem; }
   th, td { padding: 0.25rem 0.4rem; }
 }
 pre {

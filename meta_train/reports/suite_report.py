@@ -322,7 +322,7 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       f"sweep_{sweep.name}",
       suite_plots.sweep_ratios(sweep, scores),
       "Interquartile means over tasks and seeds, with bootstrap intervals; "
-      "the line at 1 is Adam, tuned at each setting.",
+      "the line at 1 is Adam, tuned at each setting. At 0 the runs diverged.",
       f"Final-loss ratio by {sweep.name}",
     )
   order = [_file_name(name) for name in found.candidates]

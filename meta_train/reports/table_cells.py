@@ -74,6 +74,8 @@ def sure(score: Score) -> str:
 
 def worst(score: Score) -> str:
   """Returns the ratio on the worst task, or why it is 0, and the task."""
+  if not score.worst_task:
+    return "none"
   what = ratio(score.worst_ratio)
   if score.worst_diverged:
     what = "diverged"
