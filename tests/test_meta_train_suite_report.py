@@ -12,6 +12,7 @@ from meta_train import rows
 from meta_train.evaluation import row_standings
 from meta_train.reports import (
   plot_style,
+  report_html,
   report_parts,
   suite_report,
   suite_tables,
@@ -294,6 +295,14 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path):
     assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
     told = f"one: {count} of {name} left out: the same run is there again."
     assert told in files.problems
+
+
+def test_a_cell_breaks_before_its_brackets_alone_and_is_escaped():
+  text = report_html.table(["a"], [["1.2 (1 to <2)"], ["at least 2"]])
+  assert "<td><span>1.2</span> <span>(1 to &lt;2)</span></td>" in text
+  assert "<td><span>at least 2</span></td>" in text
+  words = " ".join(_Text(text).text.split())
+  assert words == "a 1.2 (1 to <2) at least 2"
 
 
 def test_a_long_box_of_problems_is_folded():
