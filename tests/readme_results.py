@@ -17,14 +17,20 @@ BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
 
 def block() -> str:
-  """Returns the sentences and the table."""
+  """Returns the sentences, the table and what its columns are."""
   files = suite_report.read_folder(ROWS)
   table = suite_tables.against_baselines(files.found)
   lines = [
     "| " + " | ".join(cells) + " |" for cells in (table.header, *table.rows)
   ]
   lines.insert(1, "|" + "---|" * len(table.header))
-  return "\n".join([*suite_report.headlines(ROWS), "", *lines]) + "\n"
+  words = (
+    suite_tables.best_adam_note(files.found)
+    + suite_tables.OVER_TASKS
+    + suite_tables.AT_EDGE
+  )
+  said = suite_report.headlines(ROWS)
+  return "\n".join([*said, "", *lines, "", words]) + "\n"
 
 
 def replaced(text: str) -> str:

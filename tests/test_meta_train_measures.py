@@ -1,5 +1,7 @@
 """Measures of learning curves whose answers are known."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -266,6 +268,33 @@ def test_bootstrap_of_tasks_draws_runs_and_scores_each_draw():
     aggregate.bootstrap_of_tasks([], [])
 
 
+def test_a_single_run_or_a_single_task_has_no_interval():
+  runs = [np.asarray([1.0]), np.asarray([3.0])]
+  alone = aggregate.bootstrap(runs)
+  assert alone.value == 2.0 and not alone.has_interval
+  assert aggregate.bootstrap(runs, over_tasks=True)[1:] == (1.0, 3.0)
+  found = aggregate.bootstrap_of_tasks(runs, [lambda x: x.mean(-1)] * 2)
+  assert found.value == 2.0 and not found.has_interval
+  one = [np.asarray([1.0, 3.0])]
+  assert aggregate.bootstrap(one)[1:] == (1.0, 3.0)
+  assert not aggregate.bootstrap(one, over_tasks=True).has_interval
+
+
+def test_shares_of_redrawn_tasks_spread_like_a_binomial():
+  # 12 of 20 tasks are won whatever the seeds: a draw of 20 is binomial.
+  drawn = np.tile(np.arange(20) < 12, (20_000, 1)).astype(float)
+  shares = aggregate.redraw_tasks(drawn).mean(axis=1)
+  assert shares.mean() == pytest.approx(0.6, abs=3 * 0.11 / 20_000**0.5)
+  assert shares.std() == pytest.approx((0.6 * 0.4 / 20) ** 0.5, rel=0.02)
+
+
+def test_a_task_that_is_drawn_twice_has_runs_of_its_own_in_each_place():
+  drawn = np.random.default_rng(0).normal(size=(20_000, 1)).repeat(2, axis=1)
+  first, second = aggregate.redraw_tasks(drawn).T
+  # Three standard errors of a correlation.
+  assert abs(np.corrcoef(first, second)[0, 1]) < 3 / 20_000**0.5
+
+
 def test_tasks_may_have_different_numbers_of_runs():
   found = aggregate.bootstrap([np.ones(5), np.ones(3)])
   assert found == (1.0, 1.0, 1.0)
@@ -292,6 +321,19 @@ def test_sign_flip_p_of_many_pairs_is_close_to_the_t_test():
   ours, theirs = rng.normal(size=40), rng.normal(0.3, size=40)
   expected = scipy.stats.ttest_rel(ours, theirs, alternative="less").pvalue
   assert paired.sign_flip_p(ours, theirs) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+  ("num_runs", "chance"), [(1, 0), (4, 0), (5, 1 / 32), (6, 3 / 64)]
+)
+def test_chance_of_a_p_below_the_level_is_that_of_random_signs(
+  num_runs, chance
+):
+  assert paired.chance_below(0.05, num_runs) == chance
+  sizes = np.arange(1.0, num_runs + 1) ** 3  # All sums differ.
+  signs = itertools.product((-1.0, 1.0), repeat=num_runs)
+  p = [paired.sign_flip_p(sizes * each, np.zeros(num_runs)) for each in signs]
+  assert np.mean(np.asarray(p) < 0.05) == chance
 
 
 def test_better_on_all_five_seeds_is_the_least_p():

@@ -105,6 +105,8 @@ def test_titles_say_the_finding():
   assert "flt (4 diverged)" in legend
   title, _ = _texts(DRAWN["kernels"]())
   assert title == 'Meta-training changed "beta" most'
+  title, _ = _texts(plots.kernels(_kernels(), name="flt"))
+  assert title == 'flt: Meta-training changed "beta" most'
   figure = DRAWN["losses"]()(plot_style.THEMES["light"])
   assert (
     figure.get_suptitle() == "flt ends lower than tuned adam on 4 of 4 seeds"
@@ -154,18 +156,31 @@ def _axis_of(values):
   return axis
 
 
-def test_a_loss_of_zero_leaves_the_axis_logarithmic():
+def test_a_loss_of_zero_is_at_a_tick_of_its_own_of_a_logarithmic_axis():
   axis = _axis_of(np.asarray([1.0, 1e-3, 0.0, np.nan]))
   assert axis.get_yscale() == "log"
-  lifted = [1.0, 1e-3, 1e-3, np.nan]
+  axis.figure.draw_without_rendering()
+  ticks = dict(
+    zip([x.get_text() for x in axis.get_yticklabels()], axis.get_yticks())
+  )
+  zero = ticks["0"]
+  # An eighth of three decades below the lowest value, and no other so low.
+  assert zero == pytest.approx(1e-3 * 1e-3 ** (1 / 8))
+  assert sorted(ticks.values())[:2] == [zero, pytest.approx(1e-3)]
+  lifted = [1.0, 1e-3, zero, np.nan]
   np.testing.assert_array_equal(axis.lines[0].get_ydata(), lifted)
   marks, band = axis.collections
   np.testing.assert_array_equal(marks.get_offsets()[:3, 1], lifted[:3])
   # The marks themselves keep their shape.
   assert marks.get_paths()[0].vertices.min() < 0
-  assert min(path.vertices[:, 1].min() for path in band.get_paths()) == 1e-3
+  assert min(path.vertices[:, 1].min() for path in band.get_paths()) == zero
   low, high = axis.get_ylim()
-  assert 1e-4 < low < 1e-3 and 2.0 < high < 20.0
+  assert 1e-4 < low < zero and 2.0 < high < 20.0
+
+
+def test_zero_is_well_below_the_lowest_of_close_values():
+  zero = _axis_of(np.asarray([3.0, 2.0, 0.0])).lines[0].get_ydata()[-1]
+  assert 0.0 < zero <= 1.0
 
 
 @pytest.mark.parametrize("values", [[1.0, -0.1, 0.0], [0.0, 0.0, 0.0]])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import suite_rows
 
 from meta_train.evaluation import rankings, row_standings, scores
@@ -124,7 +125,7 @@ def test_held_out_loss_is_counted_at_its_own_best_rate():
   assert score.won == (1.0, 1.0, 1.0)
   assert score.won_held_out == (0.0, 0.0, 0.0) and score.num_held_out == 1
   for table in (
-    suite_tables.overview(found),
+    suite_tables.wins(found),
     suite_tables.against_baselines(found),
   ):
     column = table.header.index("Won on held-out data")
@@ -153,6 +154,82 @@ def test_each_line_says_on_how_many_tasks_it_is():
   assert "ranks and the performance profile are of 1 of 3 tasks" in problems[-1]
 
 
+def _final(task, name, losses, role="learned", rate=None):
+  """Returns rows that end at these losses, one for each seed."""
+  rows = [
+    suite_rows.row(task, name, role, rate, seed, suite_rows.curve(0.05))
+    for seed, _ in enumerate(losses)
+  ]
+  for row, loss in zip(rows, losses):
+    row["final"] = {"train": {"loss": loss}}
+  return rows
+
+
+def _against_adam(outcomes, num_seeds=5):
+  """Returns the score of losses, task by task, where Adam ends at 1."""
+  rows = []
+  for i, loss in enumerate(outcomes):
+    rows += _final(f"task {i}", "flt", [loss] * num_seeds)
+    rows += _final(f"task {i}", "adam", [1.0] * num_seeds, "baseline", 0.1)
+  found, _ = row_standings.standings(rows)
+  return scores.score(found, "flt", "adam"), found
+
+
+def test_wins_ties_and_losses_are_counted_and_ties_are_halves_of_a_share():
+  score, found = _against_adam([0.5, 0.5, 0.5, 1.0 + 1e-7, 2.0, None])
+  assert score.counts == (3, 1, 2)
+  assert score.won == (3.5 / 6,) * 3
+  table = suite_tables.wins(found)
+  row = dict(zip(table.header, table.rows[0]))
+  assert row["Won / tied / lost"] == "3 / 1 / 2"
+  assert row["Sure wins / losses"] == "3 / 2"
+  assert "0.2 of 6" in table.note
+
+
+def test_an_interval_over_tasks_too_is_that_of_redrawn_tasks():
+  score, _ = _against_adam([0.5] * 12 + [2.0] * 8)
+  assert score.won == (0.6, 0.6, 0.6)
+  # Of a binomial of 20 tasks, of which a draw of 1,000 may miss by one.
+  low, high = scipy.stats.binom(20, 0.6).ppf([0.025, 0.975]) / 20
+  assert score.won_over_tasks.value == 0.6
+  assert score.won_over_tasks.low == pytest.approx(low, abs=0.051)
+  assert score.won_over_tasks.high == pytest.approx(high, abs=0.051)
+  ratio = score.loss_ratio_over_tasks
+  assert ratio.value == score.loss_ratio.value
+  assert ratio.low < score.loss_ratio.low <= score.loss_ratio.high < ratio.high
+
+
+def test_too_few_seeds_are_told_and_one_has_no_interval():
+  score, found = _against_adam([0.5, 0.5, 2.0], num_seeds=4)
+  assert score.false_sure == score.sure_wins == 0
+  table = suite_tables.wins(found)
+  column = table.header.index("Sure wins / losses")
+  assert table.rows[0][column] == "too few seeds"
+  score, _ = _against_adam([0.5, 0.5, 2.0], num_seeds=1)
+  assert table_cells.share(score.won) == "67 %"
+  assert table_cells.interval(score.loss_ratio) == "1.50"
+  assert table_cells.interval(score.loss_ratio, is_bound=True) == (
+    "at least 1.50"
+  )
+  assert score.won_over_tasks.has_interval
+
+
+def test_the_worst_task_tells_diverged_from_a_loss_of_zero():
+  def worst(zero, diverged):
+    rows = [*_final("mild", "flt", [1.5] * 5)]
+    rows += _final("mild", "adam", [1.0] * 5, "baseline", 0.1)
+    rows += _final("zero", "flt", [zero] * 5)
+    rows += _final("zero", "adam", [0.0] * 5, "baseline", 0.1)
+    rows += _final("last", "flt", [1.0] * 4 + [diverged])
+    rows += _final("last", "adam", [1.0] * 5, "baseline", 0.1)
+    found, _ = row_standings.standings(rows)
+    return suite_tables.wins(found).rows[0][-1]
+
+  assert worst(0.0, 1.0) == "0.667, mild"
+  assert worst(1e-4, 1.0) == "adam at 0, zero"
+  assert worst(1e-4, None) == "diverged, last"
+
+
 def test_negative_losses_have_speed_and_wins_but_no_ratio():
   found, _ = suite_rows.standings(1.5, shift=0.5)
   assert (found.runs["one"]["flt"].losses < 0).all()
@@ -164,6 +241,24 @@ def test_negative_losses_have_speed_and_wins_but_no_ratio():
   table = suite_tables.overview(found)
   assert "none" in table.rows[0]
   assert "no loss ratio: flt on 3 of 3 tasks." in table.note
+  assert suite_tables.wins(found).rows[0][-1] == "none"
+
+
+def test_lines_without_a_ratio_are_named_together_or_by_the_others():
+  def note(*with_ratio):
+    rows = []
+    for name in ("a", "b", "c", "d"):
+      low = 0.5 if name in with_ratio else -0.5
+      rows += _final("one", name, [0.5] * 5) + _final("two", name, [low] * 5)
+    for task in ("one", "two"):
+      rows += _final(task, "adam", [1.0] * 5, "baseline", 0.1)
+    found, _ = row_standings.standings(rows)
+    return suite_tables.against_baselines(found).note
+
+  assert note().endswith("no loss ratio: all on 1 of 2 tasks.")
+  assert note("a").endswith("all but a against adam on 1 of 2 tasks.")
+  assert note("a", "b", "c").endswith(": d against adam on 1 of 2 tasks.")
+  assert "no loss ratio" not in note("a", "b", "c", "d")
 
 
 def test_zero_and_nan_losses_are_told():

@@ -12,6 +12,7 @@ from meta_train import rows
 from meta_train.evaluation import row_standings
 from meta_train.reports import (
   plot_style,
+  report_html,
   report_parts,
   suite_report,
   suite_tables,
@@ -91,7 +92,8 @@ def test_page_says_what_was_found(folder):
   assert "Missing or damaged" not in page.text
   assert "flt beats tuned adam on 100 % of 3 tasks" in page.text
   assert "flt-ema beats tuned adam on 0 % of 3 tasks" in page.text
-  assert "tasks, and by held-out loss on 100 % of 3 (200 steps)" in page.text
+  assert "of 3 tasks (100 to 100 over tasks and seeds), and adam" in page.text
+  assert "by held-out loss on 100 % of 3 (100 to 100), after 200" in page.text
   assert (
     "failed runs: 5 of 15 (5 ended badly, 0 blew up on the way)" in page.text
   )
@@ -106,12 +108,41 @@ def test_page_says_what_was_found(folder):
 def test_tables_are_written_beside_it(folder):
   tables = folder / "tables"
   assert {path.stem for path in tables.glob("*.csv")} == {
-    *("overview", "against_baselines", "tasks", "overhead", "sweep_horizon"),
+    *("overview", "wins", "against_baselines", "tasks", "overhead"),
+    "sweep_horizon",
   }
   text = (tables / "tables.md").read_text()
-  assert text.count("### ") == 5 and "| flt | lion |" in text
+  assert text.count("### ") == 6 and "| flt | lion |" in text
   overhead = (tables / "overhead.csv").read_text().splitlines()
   assert overhead[2].split(",")[4] == "2.00"
+
+
+def test_a_headline_tells_the_best_of_all_adams_and_a_single_task(tmp_path):
+  made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
+  made += suite_rows.adam_rows("one")
+  for name, factor in (("adam_cosine", 3.0), ("lion", 4.0)):
+    made += [
+      {**row, "role": "baseline", "learning_rate": 0.01}
+      for row in suite_rows.candidate_rows("one", name, factor)
+    ]
+  rows.write_rows(tmp_path / "evaluation.jsonl", made)
+  (headline,) = suite_report.headlines(tmp_path)
+  # What another task would give a single one says nothing of.
+  assert headline.startswith(
+    "flt beats tuned adam on 100 % of 1 task, the best of all Adams on 0 % of "
+    "1, and adam by held-out loss on 100 % of 1, after 200 steps; speed-up"
+  )
+  assert "; loss ratio 1.91; failed runs: 0 of 5." in headline
+
+
+def test_kernels_are_in_the_order_of_the_optimizers(tmp_path):
+  folder = _write(tmp_path, names=("flt", "b"), tasks=("one",))
+  (document, _) = rows.read_json(folder / "kernels-flt.json")
+  for name in ("b", "a"):
+    rows.write_json(folder / f"kernels-{name}.json", document)
+  pictures = suite_report._pictures(suite_report.read_folder(folder))
+  names = [each.name for each in pictures if each.name.startswith("kernels")]
+  assert names == ["kernels_flt", "kernels_b", "kernels_a"]
 
 
 def test_pictures_are_in_both_themes(folder):
@@ -278,6 +309,14 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path):
     assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
     told = f"one: {count} of {name} left out: the same run is there again."
     assert told in files.problems
+
+
+def test_a_cell_breaks_before_its_brackets_alone_and_is_escaped():
+  text = report_html.table(["a"], [["1.2 (1 to <2)"], ["at least 2"]])
+  assert "<td><span>1.2</span> <span>(1 to &lt;2)</span></td>" in text
+  assert "<td><span>at least 2</span></td>" in text
+  words = " ".join(_Text(text).text.split())
+  assert words == "a 1.2 (1 to <2) at least 2"
 
 
 def test_a_long_box_of_problems_is_folded():

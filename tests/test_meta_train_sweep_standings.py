@@ -79,3 +79,17 @@ def test_settings_are_compared_on_the_tasks_that_all_of_them_have():
   assert scored[0].loss_ratio == scored[1].loss_ratio
   (sentence,) = suite_tables.left_out(sweep)
   assert "two can't be scored at all settings" in sentence
+
+
+def test_settings_without_a_common_task_are_told():
+  def rows(task):
+    ours = suite_rows.candidate_rows(task, "flt", 2.0)
+    return [*ours, *suite_rows.adam_rows(task)[:-1]]
+
+  sweep, _ = _sweep("width", x1=rows("one"), x2=rows("two"))
+  assert suite_tables.sweep_scores(sweep) == {"flt": [None, None]}
+  assert suite_tables.sweep_table(sweep).rows == []
+  assert suite_tables.left_out(sweep) == [
+    "sweep of width, flt: no task can be scored at all settings, neither one "
+    "nor two, so there is nothing to compare."
+  ]

@@ -19,6 +19,7 @@ from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.task_scores import (
   Failures,
   TaskScore,
+  all_failures,
   common_runs,
   speed_up,
   task_score,
@@ -46,14 +47,22 @@ class Score:
     loss_ratio: IQM of final-loss ratios.
     num_without_ratio: tasks without a final-loss ratio.
     won: share of tasks won, ties as halves, with its interval over seeds.
+    won_over_tasks: the same with its interval over tasks too.
     won_held_out: the same by held-out loss, where there are some.
+    won_held_out_over_tasks: the same with its interval over tasks too.
     num_held_out: tasks that both have held-out losses on.
     sure_wins: tasks won with a p-value below `SURE`.
     sure_losses: tasks lost likewise.
-    failures: runs that failed.
-    num_runs: runs of the optimizer.
+    false_sure: how many sure wins, and as many sure losses, are expected where
+      the two are equal; 0 where no task has seeds enough for a sure one.
+    num_at_edge: tasks on which the best rate of the other is the highest or
+      the lowest of its grid.
+    failures: runs that failed, on all tasks of the optimizer, also those that
+      the other has no runs on.
+    num_runs: runs of the optimizer on all of these.
     worst_task: task with the lowest ratio of mean losses.
-    worst_ratio: that ratio; 0 if it diverged there.
+    worst_ratio: that ratio; 0 if it diverged there, or the other is at 0.
+    worst_diverged: whether a run of it diverged there.
   """
 
   name: str
@@ -66,19 +75,35 @@ class Score:
   loss_ratio: aggregate.Estimate | None
   num_without_ratio: int
   won: aggregate.Estimate
+  won_over_tasks: aggregate.Estimate
   won_held_out: aggregate.Estimate | None
+  won_held_out_over_tasks: aggregate.Estimate | None
   num_held_out: int
   sure_wins: int
   sure_losses: int
+  false_sure: float
+  num_at_edge: int
   failures: Failures
   num_runs: int
   worst_task: str
   worst_ratio: float
+  worst_diverged: bool
 
   @property
   def is_speed_up_bound(self) -> bool:
     """Whether a censored task is in the middle half, so the IQM is a bound."""
     return self.num_censored > self.num_speed_ups // 4
+
+  @property
+  def counts(self) -> tuple[int, int, int]:
+    """Tasks won, tied and lost, which sum to all of them."""
+    wins = [each.outcome.win for each in self.tasks]
+    return wins.count(1.0), wins.count(0.5), wins.count(0.0)
+
+  @property
+  def loss_ratio_over_tasks(self) -> aggregate.Estimate | None:
+    """The loss ratio with its interval over tasks too."""
+    return _iqm(_with_ratio(self.tasks), over_tasks=True)
 
 
 def score(found: Standings, name: str, other: str) -> Score | None:
@@ -97,13 +122,19 @@ def score(found: Standings, name: str, other: str) -> Score | None:
   if not tasks:
     return None
   ups = [each.speed_up for each in tasks if each.speed_up is not None]
-  with_ratio = [
-    each.loss_ratio for each in tasks if not np.isnan(each.loss_ratio).any()
-  ]
-  known = [each for each in tasks if not np.isnan(each.ratio_of_means)]
-  worst = min(known, key=lambda each: each.ratio_of_means, default=None)
+  with_ratio = _with_ratio(tasks)
+  final = {each.task: _final(found, each.task, name, other) for each in tasks}
+  diverged = {task: np.isinf(ours).any() for task, (ours, _) in final.items()}
+  worst = min(
+    (each for each in tasks if not np.isnan(each.ratio_of_means)),
+    key=lambda each: (each.ratio_of_means, not diverged[each.task]),
+    default=None,
+  )
+  won, won_over_tasks = _share_won(list(final.values()))
   held_out = [_held_out(found, each.task, name, other) for each in tasks]
   held_out = [pair for pair in held_out if pair[0].size]
+  of_held_out = _share_won(held_out) if held_out else (None, None)
+  failed, num_runs = all_failures(found, name)
   return Score(
     name=name,
     other=other,
@@ -116,17 +147,22 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     speed_ratio=_iqm([each.speed_ratio for each in tasks]),
     loss_ratio=_iqm(with_ratio),
     num_without_ratio=len(tasks) - len(with_ratio),
-    won=_share_won([_final(found, each.task, name, other) for each in tasks]),
-    won_held_out=_share_won(held_out) if held_out else None,
+    won=won,
+    won_over_tasks=won_over_tasks,
+    won_held_out=of_held_out[0],
+    won_held_out_over_tasks=of_held_out[1],
     num_held_out=len(held_out),
     sure_wins=sum(each.outcome.p_better < SURE for each in tasks),
     sure_losses=sum(each.outcome.p_worse < SURE for each in tasks),
-    failures=Failures(
-      *(sum(each) for each in zip(*(each.failures for each in tasks)))
+    false_sure=sum(
+      paired.chance_below(SURE, each.loss_ratio.size) for each in tasks
     ),
-    num_runs=sum(len(found.runs[each.task][name].seeds) for each in tasks),
+    num_at_edge=sum((each.task, other) in found.at_edge for each in tasks),
+    failures=failed,
+    num_runs=num_runs,
     worst_task=worst.task if worst else "",
     worst_ratio=worst.ratio_of_means if worst else float("nan"),
+    worst_diverged=bool(worst and diverged[worst.task]),
   )
 
 
@@ -146,9 +182,20 @@ def _mean_speed_up(
   )
 
 
-def _iqm(scores: Sequence[np.ndarray]) -> aggregate.Estimate | None:
+def _with_ratio(tasks: Sequence[TaskScore]) -> list[np.ndarray]:
+  """Returns the loss ratios of tasks that have them."""
+  return [
+    each.loss_ratio for each in tasks if not np.isnan(each.loss_ratio).any()
+  ]
+
+
+def _iqm(
+  scores: Sequence[np.ndarray], *, over_tasks: bool = False
+) -> aggregate.Estimate | None:
   scores = [each for each in scores if each.size]
-  return aggregate.bootstrap(scores) if scores else None
+  if not scores:
+    return None
+  return aggregate.bootstrap(scores, over_tasks=over_tasks)
 
 
 def _final(found: Standings, task: str, name: str, other: str) -> Pair:
@@ -167,15 +214,24 @@ def _held_out(found: Standings, task: str, name: str, other: str) -> Pair:
   )
 
 
-def _share_won(pairs: Sequence[Pair]) -> aggregate.Estimate:
-  """Returns the share of tasks won, with an interval over seeds.
+def _share_won(
+  pairs: Sequence[Pair],
+) -> tuple[aggregate.Estimate, aggregate.Estimate]:
+  """Returns the share of tasks won, with intervals over seeds and tasks too.
 
   Runs of both optimizers are drawn together, task by task.
   """
   num_resamples, rng = 1000, np.random.default_rng(0)
-  value, drawn = 0.0, np.zeros(num_resamples)
-  for losses, others in pairs:
+  value, drawn = 0.0, np.zeros((num_resamples, len(pairs)))
+  for i, (losses, others) in enumerate(pairs):
     value += float(paired.is_better(losses, others))
     picks = rng.integers(losses.size, size=(num_resamples, losses.size))
-    drawn += paired.is_better(losses[picks], others[picks])
-  return aggregate.interval(value / len(pairs), drawn / len(pairs))
+    drawn[:, i] = paired.is_better(losses[picks], others[picks])
+  value /= len(pairs)
+  over_seeds = over_tasks = aggregate.no_interval(value)
+  if any(losses.size > 1 for losses, _ in pairs):
+    over_seeds = aggregate.interval(value, drawn.mean(axis=1))
+  if len(pairs) > 1:
+    again = aggregate.redraw_tasks(drawn, seed=1)
+    over_tasks = aggregate.interval(value, again.mean(axis=1))
+  return over_seeds, over_tasks

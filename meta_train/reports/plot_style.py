@@ -133,48 +133,72 @@ def set_title(figure, text: str) -> None:
 def log_if_positive(axis, *values) -> None:
   """Makes a y axis logarithmic unless a value is negative.
 
-  What is drawn at 0 is lifted to the smallest positive value.
+  What is drawn at 0 is then at a tick of its own, "0", below all others.
 
   Args:
     axis: with all that is to be drawn.
     *values: what it was drawn from.
   """
-  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+  from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+  )
 
   finite = np.concatenate([np.ravel(v[np.isfinite(v)]) for v in values])
   positive = finite[finite > 0]
   if not positive.size or finite.min() < 0:
     return
+  zero = None
   if positive.size < finite.size:
-    _lift(axis, positive.min())
+    zero = _below(positive)
+    _lift(axis, zero, positive.min())
   axis.set_yscale("log")
   low, high = axis.get_ylim()
-  axis.yaxis.set_major_locator(
-    LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+  locator = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+  axis.yaxis.set_major_locator(locator)
+  if zero is not None:
+    # None where there is no scale any more, between 0 and the lowest value.
+    ticks = locator.tick_values(low, high)
+    ticks = ticks[(ticks >= (zero * positive.min()) ** 0.5) & (ticks <= high)]
+    axis.yaxis.set_major_locator(FixedLocator([zero, *ticks]))
+    axis.yaxis.set_minor_locator(NullLocator())
+  axis.yaxis.set_major_formatter(
+    FuncFormatter(lambda x, _: "0" if x == zero else f"{x:g}")
   )
-  axis.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
   axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _lift(axis, floor: float) -> None:
-  """Puts what is drawn lower than a positive value there."""
+def _below(positive: Float[np.ndarray, "values"]) -> float:
+  """Returns where 0 is: an eighth of the range, or a half, below the rest."""
+  span = positive.max() / positive.min()
+  return float(positive.min() / max(2.0, span ** (1 / 8)))
+
+
+def _lift(axis, zero: float, least: float) -> None:
+  """Puts what is drawn at 0 there, and the rest at a value or above."""
   from matplotlib.collections import PathCollection
 
+  def lifted(heights):
+    heights = np.asarray(heights, float)
+    return np.where(heights <= 0, zero, np.maximum(heights, least))
+
+  def moved(points):
+    places, heights = np.asarray(points, float).T
+    return np.stack([places, lifted(heights)], -1)
+
   for line in axis.lines:
-    line.set_ydata(np.maximum(np.asarray(line.get_ydata(), float), floor))
+    line.set_ydata(lifted(line.get_ydata()))
   for drawn in axis.collections:
     if isinstance(drawn, PathCollection):  # Marks, which have places.
-      drawn.set_offsets(_lifted(np.asarray(drawn.get_offsets()), floor))
+      drawn.set_offsets(moved(drawn.get_offsets()))
       continue
     for path in drawn.get_paths():
-      path.vertices = _lifted(np.asarray(path.vertices), floor)
-  axis.dataLim.intervaly = [floor, max(axis.dataLim.y1, floor)]
+      path.vertices = moved(path.vertices)
+  axis.dataLim.intervaly = [zero, max(axis.dataLim.y1, least)]
   axis.autoscale_view()
-
-
-def _lifted(points: Float[np.ndarray, "points 2"], floor: float) -> Any:
-  places, heights = np.asarray(points, float).T
-  return np.stack([places, np.maximum(heights, floor)], -1)
 
 
 def thousands():

@@ -223,12 +223,13 @@ def _pairs_title(result: TaskResults, tuned: Runs | None) -> str:
   )
 
 
-def kernels(document: Mapping[str, Any]) -> Draw:
+def kernels(document: Mapping[str, Any], *, name: str = "") -> Draw:
   """Draws what the memory keeps of a gradient by its age.
 
   Args:
     document: `lags`, in steps, and `kernels`: name -> {"initial", "learned"}
       -> weight at each lag.
+    name: of the weights, where there are pictures of several.
 
   Returns:
     A function from a theme to the figure.
@@ -255,7 +256,7 @@ def kernels(document: Mapping[str, Any]) -> Draw:
     )
     for axis in axes.flat[len(curves) :]:
       axis.set_visible(False)
-    for axis, (name, pair) in zip(axes.flat, curves.items()):
+    for axis, (kernel, pair) in zip(axes.flat, curves.items()):
       axis.axhline(0, color=theme["grid"], linewidth=1)
       axis.plot(
         lags,
@@ -268,7 +269,7 @@ def kernels(document: Mapping[str, Any]) -> Draw:
       )
       axis.plot(lags, pair["learned"], color=theme["learned"], label="learned")
       axis.set_title(
-        f"{name}\n({_percent(changes[name])})",
+        f"{kernel}\n({_percent(changes[kernel])})",
         fontsize=10,
         fontweight="normal",
       )
@@ -285,11 +286,12 @@ def kernels(document: Mapping[str, Any]) -> Draw:
     figure.supylabel("weight", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    most = max(changes, key=lambda name: changes[name])
+    most = max(changes, key=lambda kernel: changes[kernel])
     if changes[most] < 0.005:
-      set_title(figure, "Meta-training left the kernels as they were")
+      finding = "Meta-training left the kernels as they were"
     else:
-      set_title(figure, f'Meta-training changed "{most}" most')
+      finding = f'Meta-training changed "{most}" most'
+    set_title(figure, f"{name}: {finding}" if name else finding)
     return figure
 
   return draw

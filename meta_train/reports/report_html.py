@@ -35,7 +35,7 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; max-width: 1180px; padding: 1rem clamp(0.8rem, 3vw, 2rem);
+  margin: 0 auto; max-width: 1240px; padding: 1rem clamp(0.8rem, 3vw, 2rem);
   color: var(--text); background: var(--background);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
   overflow-wrap: anywhere;
@@ -60,20 +60,23 @@ figure { margin: 0; }
 figure img { display: block; width: 100%; max-width: 560px; height: auto; }
 figcaption, .note { color: var(--soft); font-size: 0.9rem; max-width: 70ch; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.92rem; }
+table { border-collapse: collapse; font-size: 0.9rem; }
 th, td {
-  padding: 0.3rem 0.7rem; text-align: right; vertical-align: top;
+  padding: 0.3rem 0.5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); overflow-wrap: normal;
   font-variant-numeric: tabular-nums;
 }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th {
+  color: var(--soft); font-weight: 600; vertical-align: bottom;
+  max-width: 6rem;
+}
 th:first-child, td:first-child, table.facts td { text-align: left; }
-td { white-space: nowrap; }
-table.facts td { overflow-wrap: anywhere; white-space: normal; }
+td span { display: inline-block; white-space: nowrap; }
+table.facts td { overflow-wrap: anywhere; }
 table.facts td:first-child { color: var(--soft); overflow-wrap: normal; }
 tr.strong td { font-weight: 600; }
 @media (max-width: 600px) {
-  table { font-size: 0.85rem; }
+  table { font-size: 0.83rem; }
   th, td { padding: 0.25rem 0.4rem; }
 }
 pre {
@@ -127,7 +130,7 @@ def table(
   body = [
     element(
       "tr",
-      *(element("td", cell) for cell in row),
+      *(element("td", *_pieces(cell)) for cell in row),
       **({"class": "strong"} if i in strong else {}),
     )
     for i, row in enumerate(rows)
@@ -135,6 +138,15 @@ def table(
   head = element("tr", *(element("th", title) for title in header))
   inside = element("table", element("thead", head), element("tbody", *body))
   return element("div", inside, class_="wide")
+
+
+def _pieces(cell: str) -> list[Html]:
+  """Returns a cell in pieces that stay whole: it may break before brackets."""
+  value, bracket, rest = cell.partition(" (")
+  pieces = [element("span", value)]
+  if bracket:
+    pieces += [Html(" "), element("span", f"({rest}")]
+  return pieces
 
 
 def facts(values: Mapping[str, str]) -> Html:

@@ -28,8 +28,15 @@ from meta_train.reports.plot_style import (
 from meta_train.reports.plots import draw_runs
 
 # Of the other baselines where they are told apart; they have styles as well.
-_MUTED = ("#a5714b", "#6f9a5f", "#8579b5", "#b0708f", "#6b96a8", "#9b9244")
-_QUIET = ((0, (4, 1.5)), (0, (1, 1)), "-.", (0, (5, 1, 1, 1, 1, 1)), "-")
+# None is solid, which only the optimizers under evaluation are.
+_MUTED = ("#a5714b", "#7d848d", "#8579b5", "#b0708f", "#9b9244", "#c0807a")
+_QUIET = (
+  (0, (4, 1.5)),
+  (0, (1, 1)),
+  "-.",
+  (0, (5, 1, 1, 1, 1, 1)),
+  (0, (2, 2)),
+)
 
 
 def _color(theme: Theme, found: Standings, name: str) -> str:
@@ -247,7 +254,8 @@ def sweep_ratios(
       ]
       places = [i for i, _ in points]
       middle = np.asarray([estimate.value for _, estimate in points])
-      drawn.append(middle)
+      ends = np.asarray([estimate[1:] for _, estimate in points])
+      drawn += [middle, ends]
       axis.errorbar(
         places,
         middle,
@@ -261,13 +269,14 @@ def sweep_ratios(
         label=named[0].name,
       )
     axis.axhline(1.0, color=theme["baseline"], linestyle="--", linewidth=1.5)
-    if drawn and _spread(np.concatenate(drawn)) > 5:
+    if drawn and _spread(np.concatenate([*map(np.ravel, drawn)])) > 5:
       log_if_positive(axis, *drawn)
     axis.set_xticks(range(len(values)), values)
     axis.set_xlim(-0.3, len(values) - 0.7)
     axis.set_xlabel(sweep.name.replace("_", " "))
     axis.set_ylabel("tuned Adam's loss / its loss")
-    axis.legend(loc="best", fontsize=9)
+    # Inside there is no corner that all error bars leave free.
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
     set_title(
       figure, f"Sweep of {sweep.name.replace('_', ' ')}: above 1 is better"
     )

@@ -25,7 +25,7 @@ from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports import plots, suite_plots, suite_tables, table_cells
+from meta_train.reports import plots, suite_headlines, suite_plots, suite_tables
 from meta_train.reports import report_html as html
 from meta_train.reports.report_parts import (
   REPORT,
@@ -171,56 +171,8 @@ def headlines(folder: str | os.PathLike) -> list[str]:
   Args:
     folder: the evaluation's folder.
   """
-  return _headlines(read_folder(folder))
-
-
-def _headlines(files: SuiteFiles) -> list[str]:
-  found = files.found
-  sentences = []
-  for name in found.candidates:
-    score = scores_lib.score(found, name, REFERENCE)
-    if score is None:
-      sentences.append(f"{name}: {_why_no_score(found, name)}.")
-      continue
-    sentence = (
-      f"{name} beats tuned {REFERENCE} on {100 * score.won.value:.0f} % of "
-      f"{len(score.tasks)} tasks"
-    )
-    if score.won_held_out is not None:
-      sentence += (
-        f", and by held-out loss on {100 * score.won_held_out.value:.0f} % of "
-        f"{score.num_held_out}"
-      )
-    sentence += f" ({found.num_steps:,} steps)"
-    if score.speed_up is not None:
-      speed_up = table_cells.interval(
-        score.speed_up, is_bound=score.is_speed_up_bound
-      )
-      sentence += f", speed-up {speed_up}"
-    if score.loss_ratio is not None:
-      sentence += f", loss ratio {table_cells.ratio(score.loss_ratio.value)}"
-    sentences.append(f"{sentence}; failed runs: {table_cells.failed(score)}.")
-  for sweep in files.sweeps:
-    for name, each in suite_tables.sweep_scores(sweep).items():
-      values = [
-        f"{value}: {table_cells.ratio(score.loss_ratio.value)}"
-        for value, score in zip(sweep.settings, each)
-        if score is not None and score.loss_ratio is not None
-      ]
-      sentences.append(
-        f"{name}, loss ratio to tuned {REFERENCE} by "
-        f"{sweep.name.replace('_', ' ')}: {', '.join(values) or 'none'}."
-      )
-  return sentences
-
-
-def _why_no_score(found: Standings, name: str) -> str:
-  """Says why an optimizer can't be compared with the reference."""
-  if REFERENCE not in found.optimizers:
-    return f"there is no {REFERENCE} to compare with"
-  if any({name, REFERENCE} <= set(found.runs[task]) for task in found.tasks):
-    return f"it shares no seed with {REFERENCE} on any task"
-  return f"it shares no task with {REFERENCE}"
+  files = read_folder(folder)
+  return suite_headlines.sentences(files.found, files.sweeps)
 
 
 def write_report(folder: str | os.PathLike) -> pathlib.Path:
@@ -261,13 +213,14 @@ def _tables(files: SuiteFiles) -> list[Table]:
   if found.tasks:
     tables = [
       suite_tables.overview(found),
+      suite_tables.wins(found),
       suite_tables.against_baselines(found),
       *tables,
       suite_tables.by_task(found),
     ]
   overhead = suite_tables.overhead(files.overhead)
   if overhead is not None:
-    tables.insert(2 if found.tasks else len(tables), overhead)
+    tables.insert(3 if found.tasks else len(tables), overhead)
   return [table for table in tables if table.rows]
 
 
@@ -304,13 +257,17 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       f"sweep_{sweep.name}",
       suite_plots.sweep_ratios(sweep, scores),
       "Interquartile means over tasks and seeds, with bootstrap intervals; "
-      "the line at 1 is Adam, tuned at each setting.",
+      "the line at 1 is Adam, tuned at each setting. At 0 the runs diverged.",
       f"Final-loss ratio by {sweep.name}",
     )
-  for name, document in files.kernels.items():
+  order = [_file_name(name) for name in found.candidates]
+  for name, document in sorted(
+    files.kernels.items(),
+    key=lambda item: order.index(item[0]) if item[0] in order else len(order),
+  ):
     yield Picture(
       f"kernels_{_file_name(name)}",
-      plots.kernels(document),
+      plots.kernels(document, name=name),
       f"{name}: what the memory and the controller keep of a gradient by its "
       "age, before and after meta-training.",
       f"Learned weights of {name} over the age of a gradient",
@@ -337,7 +294,7 @@ def _page(files, tables, drawn, curves, problems) -> str:
   sections = [html.element("h1", title)]
   sections += [
     html.element("p", sentence, class_="headline")
-    for sentence in _headlines(files)
+    for sentence in suite_headlines.sentences(files.found, files.sweeps)
   ]
   sections += problem_list(problems)
   if drawn:

@@ -1,28 +1,37 @@
 """Tables of a suite, as cells of text: for Markdown, CSV and the page.
 
-Names: `Table`, `overview`, `against_baselines`, `by_task`, `overhead`,
-`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `markdown`,
-`csv_text`.
+Names: `Table`, `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
+`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `count_of_tasks`,
+`best_adam_note`, `AT_EDGE`, `OVER_TASKS`, `markdown`, `csv_text`.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from meta_train.evaluation import rankings
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
+from meta_train.evaluation.best_adam import (
+  ADAMS,
+  BEST_ADAM,
+  num_adams,
+  with_best_adam,
+)
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.evaluation.task_scores import TaskScore, task_score
 from meta_train.reports.table_cells import (
+  ends_of_share,
   failed,
+  failed_briefly,
   interval,
   number,
-  ratio,
   share,
+  sure,
+  worst,
 )
 from meta_train.rows import Row
 
@@ -46,50 +55,37 @@ class Table(NamedTuple):
 
 
 def overview(found: Standings) -> Table:
-  """Returns all optimizers against tuned constant Adam.
+  """Returns how fast and how good all optimizers are beside tuned Adam.
 
   Args:
     found: all results.
   """
   ranks = rankings.average_ranks(found)
-  rows, without_ratio = [], []
-  for name in found.optimizers:
-    score = scores_lib.score(found, name, REFERENCE)
-    if score is None:
-      continue
-    itself = name == REFERENCE
-    if score.num_without_ratio:
-      without_ratio.append(
-        f"{name} on {score.num_without_ratio} of {len(score.tasks)} tasks"
-      )
-    rows.append(
-      [
-        name,
-        str(len(score.tasks)),
-        interval(score.speed_up, is_bound=score.is_speed_up_bound),
-        f"{score.num_censored} of {score.num_speed_ups}",
-        "1" if itself else interval(score.speed_ratio),
-        "1" if itself else interval(score.loss_ratio),
-        "itself" if itself else share(score.won),
-        "itself" if itself else share(score.won_held_out),
-        "" if itself else f"{score.sure_wins} / {score.sure_losses}",
-        f"{ranks[name]:.2f}" if ranks else "none",
-        failed(score),
-        "" if itself else f"{ratio(score.worst_ratio)}, {score.worst_task}",
-      ]
-    )
+  scored = _against_reference(found)
+  rows = [
+    [
+      score.name,
+      str(len(score.tasks)),
+      interval(score.speed_up, is_bound=score.is_speed_up_bound),
+      f"{score.num_censored} of {score.num_speed_ups}",
+      "1" if score.name == REFERENCE else interval(score.speed_ratio),
+      "1" if score.name == REFERENCE else interval(score.loss_ratio),
+      f"{ranks[score.name]:.2f}" if ranks else "none",
+    ]
+    for score in scored
+  ]
   return Table(
     "overview",
     f"Against {REFERENCE}, tuned",
     ("Optimizer", "Tasks", "Speed-up", "Censored", "Speed ratio", "Loss ratio")
-    + ("Tasks won", "Won on held-out data", "Sure wins / losses")
-    + (f"Rank on {_tasks(len(found.common_tasks))}", "Failed", "Worst task"),
+    + (f"Rank on {count_of_tasks(len(found.common_tasks))}",),
     rows,
     "Each line is of the tasks that its optimizer and Adam have runs on; ranks "
     "are of those that all optimizers have. "
     "Interquartile means (of the middle half of all tasks for the speed-up, of "
     "all runs for the ratios), with the 95 % interval of a stratified "
-    "bootstrap over seeds, not over tasks. Speed-up: steps that the lower "
+    "bootstrap over seeds, not over tasks; there is none where each task has a "
+    "single seed. Speed-up: steps that the lower "
     "envelope of Adam's learning rates needs for the loss that the optimizer "
     "ends at, in the mean over seeds, over the steps taken (VeLO); censored on "
     "tasks where Adam never got as low, and then counted as what was looked "
@@ -97,19 +93,72 @@ def overview(found: Standings) -> Table:
     "from the lower end of its interval); 0 where a run diverged. The "
     "envelope's seeds are not drawn anew. Speed ratio and loss ratio: against "
     "Adam at its best constant rate, run by run (after Celo); above 1 is "
-    f"better. {_WON}{_FAILED}Sure: p < 0.05 in a paired sign-flip test over "
-    "seeds. Worst: ratio of mean final losses. Adam's own speed-up is what "
-    "there is to reach: below 1 where it is at its floor long before the end."
-    + _no_ratio(without_ratio),
+    "better. Adam's own speed-up is what there is to reach: below 1 where it "
+    "is at its floor long before the end."
+    + _no_ratio({score.name: score for score in scored}),
   )
 
 
+def wins(found: Standings) -> Table:
+  """Returns how often all optimizers beat tuned Adam, and where they fail.
+
+  Args:
+    found: all results.
+  """
+  scored = _against_reference(found)
+  rows = [
+    [score.name, *([""] * 5), failed_briefly(score), ""]
+    if score.name == REFERENCE
+    else [score.name, *_won(score), failed_briefly(score), worst(score)]
+    for score in scored
+  ]
+  return Table(
+    "wins",
+    f"Tasks won against {REFERENCE}, tuned",
+    ("Optimizer", *_WON_HEADER, "Ended badly / blew up", "Worst task"),
+    rows,
+    f"{_WON}{OVER_TASKS}{_sure_note(scored)}{_FAILED}Worst: ratio of "
+    f"{REFERENCE}'s mean final loss to that of the optimizer, where a run of "
+    f"it diverged, or {REFERENCE} ends at exactly 0 and it does not.",
+  )
+
+
+def _against_reference(found: Standings) -> list[Score]:
+  scored = [
+    scores_lib.score(found, name, REFERENCE) for name in found.optimizers
+  ]
+  return [score for score in scored if score is not None]
+
+
+_WON_HEADER = ("Tasks won", "Over tasks too", "Won / tied / lost") + (
+  "Won on held-out data",
+  "Sure wins / losses",
+)
+
+
+def _won(score: Score) -> list[str]:
+  """Returns the cells of `_WON_HEADER`."""
+  return [
+    share(score.won),
+    ends_of_share(score.won_over_tasks),
+    " / ".join(map(str, score.counts)),
+    share(score.won_held_out),
+    sure(score),
+  ]
+
+
 _WON = (
-  "Tasks won: by the mean final training loss, a tie (within 1e-5 of the "
-  "larger magnitude) being half. Won on held-out data: by the mean final loss "
+  "Tasks won: by the mean final training loss; the share counts a tie (within "
+  "1e-5 of the larger magnitude) as half, and won / tied / lost count all "
+  "three. Won on held-out data: by the mean final loss "
   "on the held-out split, against the baseline at the rate of its grid that is "
   "best by that loss, where the rates have been run on all seeds; tasks "
   "without data have the same loss in both. "
+)
+#: What the column is, and what brackets hold.
+OVER_TASKS = (
+  "Intervals in brackets are over seeds alone; over tasks too: the interval of "
+  "the share of tasks won if tasks, and then their seeds, are drawn anew. "
 )
 _FAILED = (
   "Failed: ended badly (diverged, or ended above the loss that it began with), "
@@ -118,52 +167,108 @@ _FAILED = (
 )
 
 
-def _no_ratio(names: Sequence[str]) -> str:
-  if not names:
+def _sure_note(scored: Iterable[Score]) -> str:
+  """Says what sure means, and how many are so by chance."""
+  others = [score for score in scored if score.name != score.other]
+  most = max(others, key=lambda score: score.false_sure, default=None)
+  if most is None or not most.false_sure:
+    return (
+      "Sure wins and losses need p < 0.05 in a paired sign-flip test over "
+      "seeds, which fewer than five can't give. "
+    )
+  return (
+    "Sure: p < 0.05 in a paired sign-flip test over seeds, of which it takes "
+    f"five; of equal optimizers {most.false_sure:.1f} of "
+    f"{count_of_tasks(len(most.tasks))} would be sure wins by chance, and as "
+    "many sure losses. "
+  )
+
+
+def _no_ratio(scored: Mapping[str, Score]) -> str:
+  """Says which lines leave tasks out, those that leave as many together."""
+  found: dict[str, list[str]] = {}
+  for line, score in scored.items():
+    if score.num_without_ratio:
+      where = f"{score.num_without_ratio} of {count_of_tasks(len(score.tasks))}"
+      found.setdefault(where, []).append(line)
+  if not found:
     return ""
-  return f" A negative loss has no loss ratio: {', '.join(names)}."
+  said = "; ".join(
+    f"{_lines(lines, list(scored))} on {where}"
+    for where, lines in found.items()
+  )
+  return f" A negative loss has no loss ratio: {said}."
 
 
-def _tasks(count: int) -> str:
+def _lines(lines: Sequence[str], everything: Sequence[str]) -> str:
+  """Names some of all lines, or the others where those are fewer."""
+  others = [line for line in everything if line not in lines]
+  if len(lines) <= len(others) or len(lines) == 1:
+    return ", ".join(lines)
+  return f"all but {', '.join(others)}" if others else "all"
+
+
+def count_of_tasks(count: int) -> str:
+  """Returns a number of tasks in words."""
   return "1 task" if count == 1 else f"{count} tasks"
 
 
 def against_baselines(found: Standings) -> Table:
-  """Returns each candidate against each baseline.
+  """Returns each candidate against each baseline, and the best of all Adams.
 
   Args:
     found: all results.
   """
-  rows, without_ratio = [], []
-  for name in found.candidates:
-    for other in found.baselines:
-      score = scores_lib.score(found, name, other)
-      if score is not None:
-        if score.num_without_ratio:
-          without_ratio.append(
-            f"{name} against {other} on {score.num_without_ratio} of "
-            f"{len(score.tasks)} tasks"
-          )
-        rows.append(
-          [
-            name,
-            other,
-            share(score.won),
-            share(score.won_held_out),
-            f"{score.sure_wins} / {score.sure_losses}",
-            interval(score.speed_ratio),
-            interval(score.loss_ratio),
-            str(len(score.tasks)),
-          ]
-        )
+  found = with_best_adam(found)
+  scored = [
+    score
+    for name in found.candidates
+    for other in found.baselines
+    if (score := scores_lib.score(found, name, other)) is not None
+  ]
+  rows = [
+    [
+      score.name,
+      score.other,
+      *_won(score),
+      interval(score.speed_ratio),
+      interval(score.loss_ratio),
+      f"{score.num_at_edge} of {len(score.tasks)}",
+    ]
+    for score in scored
+  ]
+  lines = {f"{score.name} against {score.other}": score for score in scored}
   return Table(
     "against_baselines",
     "Against every tuned baseline",
-    ("Optimizer", "Baseline", "Tasks won", "Won on held-out data")
-    + ("Sure wins / losses", "Speed ratio", "Loss ratio", "Tasks"),
+    ("Optimizer", "Baseline", *_WON_HEADER)
+    + ("Speed ratio", "Loss ratio", "At edge"),
     rows,
-    f"{_WON}Intervals are over seeds, not over tasks."
-    + _no_ratio(without_ratio),
+    f"{best_adam_note(found)}{AT_EDGE} {_WON}{OVER_TASKS}"
+    f"{_sure_note(scored)}" + _no_ratio(lines).strip(),
+  )
+
+
+#: What the column is.
+AT_EDGE = (
+  "At edge: tasks on which the baseline's best learning rate is the highest or "
+  "the lowest of its grid, so that a wider grid might do better."
+)
+
+
+def best_adam_note(found: Standings) -> str:
+  """Says what the best Adam is, where it is one of the baselines.
+
+  Args:
+    found: all results.
+  """
+  if not set(ADAMS) <= set(found.baselines):
+    return ""
+  return (
+    f"{BEST_ADAM}: on each task the better of {' and '.join(ADAMS)}, each at "
+    f"its best rate, so with the stated grids the best of {num_adams()} tuned "
+    "runs; chosen by the mean final loss, of the held-out split for that "
+    "column. "
   )
 
 
@@ -304,6 +409,8 @@ def common_tasks(sweep: Sweep, name: str) -> list[str]:
 def left_out(sweep: Sweep) -> list[str]:
   """Returns a sentence for each candidate with tasks at some settings only.
 
+  A candidate that no task is left for is told too.
+
   Args:
     sweep: the sweep.
   """
@@ -317,11 +424,16 @@ def left_out(sweep: Sweep) -> list[str]:
       for task in each.tasks
       if name in each.runs[task] and task not in common
     }
-    if common and others:
-      sentences.append(
-        f"sweep of {sweep.name}, {name}: {', '.join(others)} can't be scored "
-        "at all settings and count at none."
-      )
+    if not others:
+      continue
+    where = f"sweep of {sweep.name}, {name}: "
+    sentences.append(
+      f"{where}{', '.join(others)} can't be scored at all settings and count "
+      "at none."
+      if common
+      else f"{where}no task can be scored at all settings, neither "
+      f"{' nor '.join(others)}, so there is nothing to compare."
+    )
   return sentences
 
 

@@ -1,6 +1,7 @@
 """Numbers of a suite as the text of a table's cell.
 
-Names: `number`, `ratio`, `interval`, `failed`, `share`.
+Names: `number`, `ratio`, `interval`, `failed`, `failed_briefly`, `share`,
+`ends_of_share`, `sure`, `worst`.
 """
 
 import numpy as np
@@ -31,6 +32,8 @@ def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
   if estimate is None:
     return "none"
   value, low, high = (_plain(x) for x in estimate)
+  if not estimate.has_interval:
+    return f"{'at least ' if is_bound else ''}{value}"
   if np.isinf(estimate.low):
     return value
   if is_bound or np.isinf(estimate.value):
@@ -56,9 +59,43 @@ def failed(score: Score) -> str:
   )
 
 
+def failed_briefly(score: Score) -> str:
+  """Returns how many runs ended badly and blew up, for a narrow column."""
+  found = score.failures
+  return f"{found.ended_badly} / {found.blew_up} of {score.num_runs}"
+
+
+def sure(score: Score) -> str:
+  """Returns sure wins and losses, or why there can't be any."""
+  if not score.false_sure:
+    return "too few seeds"
+  return f"{score.sure_wins} / {score.sure_losses}"
+
+
+def worst(score: Score) -> str:
+  """Returns the ratio on the worst task, or why it is 0, and the task."""
+  if not score.worst_task:
+    return "none"
+  what = ratio(score.worst_ratio)
+  if score.worst_diverged:
+    what = "diverged"
+  elif score.worst_ratio == 0.0:
+    what = f"{score.other} at 0"
+  return f"{what}, {score.worst_task}"
+
+
 def share(estimate: Estimate | None) -> str:
   """Returns a share of tasks, in percent, with its interval."""
   if estimate is None:
     return "none"
-  value, low, high = (100 * x for x in estimate)
-  return f"{value:.0f} % ({low:.0f} to {high:.0f})"
+  value = f"{100 * estimate.value:.0f} %"
+  if not estimate.has_interval:
+    return value
+  return f"{value} ({ends_of_share(estimate)})"
+
+
+def ends_of_share(estimate: Estimate | None) -> str:
+  """Returns the ends of the interval of a share, in percent."""
+  if estimate is None or not estimate.has_interval:
+    return "none"
+  return f"{100 * estimate.low:.0f} to {100 * estimate.high:.0f}"

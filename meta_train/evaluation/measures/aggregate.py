@@ -13,7 +13,9 @@ tasks are drawn too. Where a score belongs to a task and not to a run, as a
 function of its runs, it is taken anew from each draw of them.
 
 An interval is widened to its number where draws lie to one side of it: a
-diverged run, for example, is in the number but not in every draw.
+diverged run, for example, is in the number but not in every draw. A single run
+of each task, or a single task where tasks are drawn, shows nothing of what
+another would change: there is no interval then.
 
 Infinite scores are fine as long as the middle half has none. NaN is refused:
 whoever calls decides what a score that does not exist means.
@@ -21,7 +23,8 @@ whoever calls decides what a score that does not exist means.
 Source: R. Agarwal et al., "Deep Reinforcement Learning at the Edge of the
 Statistical Precipice", 2021 (rliable).
 
-Names: `iqm`, `bootstrap`, `bootstrap_of_tasks`, `interval`, `Estimate`.
+Names: `iqm`, `bootstrap`, `bootstrap_of_tasks`, `redraw_tasks`, `interval`,
+`no_interval`, `Estimate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +37,22 @@ Strata = Sequence[Float[np.ndarray, "runs"]]
 
 
 class Estimate(NamedTuple):
-  """A number and its interval."""
+  """A number and its interval.
+
+  Attributes:
+    value: the number.
+    low: lower end of its interval; NaN where there is none.
+    high: upper end, likewise.
+  """
 
   value: float
   low: float
   high: float
+
+  @property
+  def has_interval(self) -> bool:
+    """Whether there is an interval."""
+    return not np.isnan(self.low)
 
 
 def iqm(
@@ -90,6 +104,8 @@ def bootstrap(
   if not tasks or any(task.size == 0 for task in tasks):
     raise ValueError("a bootstrap needs at least one score of each task")
   value = float(statistic(np.concatenate(tasks)[None])[0])
+  if len(tasks) == 1 if over_tasks else _are_single(tasks):
+    return no_interval(value)
   rng = np.random.default_rng(seed)
   if over_tasks:
     drawn = [_redraw(tasks, rng) for _ in range(num_resamples)]
@@ -128,6 +144,8 @@ def bootstrap_of_tasks(
     raise ValueError("a bootstrap needs at least one run of each task")
   rng = np.random.default_rng(seed)
   value = iqm(np.asarray([s(t[None])[0] for t, s in zip(tasks, scores)]))
+  if _are_single(tasks):
+    return no_interval(float(value))
   drawn = [
     score(task[rng.integers(task.size, size=(num_resamples, task.size))])
     for task, score in zip(tasks, scores)
@@ -135,6 +153,29 @@ def bootstrap_of_tasks(
   return interval(
     float(value), iqm(np.stack(drawn, axis=1)), confidence=confidence
   )
+
+
+def redraw_tasks(
+  drawn: Float[np.ndarray, "draws tasks"], *, seed: int = 0
+) -> Float[np.ndarray, "draws tasks"]:
+  """Returns draws of tasks, from scores that each draw of runs gave them.
+
+  A task that is in a draw twice has runs of its own in each place, so every
+  place takes one of its task's scores at random.
+
+  Args:
+    drawn: score of each task in each draw of its runs.
+    seed: of the draws.
+  """
+  num_draws, num_tasks = drawn.shape
+  rng = np.random.default_rng(seed)
+  tasks = rng.integers(num_tasks, size=drawn.shape)
+  return drawn[rng.integers(num_draws, size=drawn.shape), tasks]
+
+
+def no_interval(value: float) -> Estimate:
+  """Returns a number that nothing is known about how sure it is."""
+  return Estimate(value, np.nan, np.nan)
 
 
 def interval(
@@ -154,6 +195,11 @@ def interval(
   # Interpolating between infinities would give NaN; the nearest does not.
   low, high = np.quantile(drawn, [tail, 1.0 - tail], method="nearest")
   return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def _are_single(tasks: Strata) -> bool:
+  """Returns whether each task has one run."""
+  return all(task.size == 1 for task in tasks)
 
 
 def _redraw(tasks, rng) -> np.ndarray:

@@ -16,7 +16,7 @@ differences together; two that diverged are equal, and equal runs change
 nothing. Losses, and means of them, are equal where they differ by at most 1e-5
 of the larger magnitude (see `ties`).
 
-Names: `sign_flip_p`, `outcome`, `Outcome`, `is_better`.
+Names: `sign_flip_p`, `chance_below`, `outcome`, `Outcome`, `is_better`.
 """
 
 import itertools
@@ -93,6 +93,20 @@ def sign_flip_p(
   # Sums that are equal but for rounding count as equal.
   slack = 1e-12 * np.abs(differences).sum()
   return float(np.mean(sums <= differences.sum() + slack))
+
+
+def chance_below(level: float, num_runs: int) -> float:
+  """Returns how likely p is below a level where optimizers are equal.
+
+  There are 2^n values, k / 2^n each as likely as the others, so it is the
+  largest of them below the level; zero where runs are too few for any.
+
+  Args:
+    level: what p is compared with.
+    num_runs: n above.
+  """
+  patterns = 2**num_runs
+  return max(0, int(np.ceil(level * patterns)) - 1) / patterns
 
 
 def is_better(
