@@ -6,7 +6,7 @@ import scipy.stats
 import suite_rows
 
 from meta_train.evaluation import rankings, row_standings, scores
-from meta_train.reports import suite_tables, table_cells
+from meta_train.reports import suite_tables, table_cells, tables
 
 
 def test_twice_the_speed_scores_two():
@@ -294,8 +294,8 @@ def test_several_optimizers_stand_side_by_side():
 def test_tables_are_markdown_and_csv():
   found, _ = suite_rows.standings(2.0)
   table = suite_tables.overview(found)
-  lines = suite_tables.markdown(table).splitlines()
+  lines = tables.markdown(table).splitlines()
   assert lines[2].count("|") == lines[4].count("|") == len(table.header) + 1
-  text = suite_tables.csv_text(table)
+  text = tables.csv_text(table)
   assert text.splitlines()[0].startswith("Optimizer,Tasks,Speed-up")
   assert len(text.splitlines()) == 1 + len(table.rows)

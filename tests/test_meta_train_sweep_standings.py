@@ -3,7 +3,7 @@
 import suite_rows
 
 from meta_train.evaluation import sweep_standings
-from meta_train.reports import suite_tables
+from meta_train.reports import sweep_tables
 
 
 def _sweep(name, **settings):
@@ -28,9 +28,9 @@ def test_adam_of_one_setting_stands_in_where_it_is_not_told():
   }
   sweep, problems = _sweep("told_steps", **settings)
   assert problems == []  # Nobody needs an envelope here.
-  first, second = suite_tables.sweep_scores(sweep)["flt"]
+  first, second = sweep_tables.sweep_scores(sweep)["flt"]
   assert first.won.value == 0.0 and second.won.value == 1.0
-  cells = suite_tables.sweep_table(sweep).rows
+  cells = sweep_tables.sweep_table(sweep).rows
   assert [row[1] for row in cells] == ["x0.5", "x1"]
 
 
@@ -43,7 +43,7 @@ def test_adam_of_another_setting_does_not_stand_in_elsewhere():
     "x5": suite_rows.candidate_rows("one", "flt", 2.0)[:-1],
   }
   sweep, problems = _sweep("horizon", **settings)
-  first, second = suite_tables.sweep_scores(sweep)["flt"]
+  first, second = sweep_tables.sweep_scores(sweep)["flt"]
   assert first.won.value == 1.0 and second is None
   assert any(
     each.startswith("horizon x5: there are no runs of adam")
@@ -74,10 +74,10 @@ def test_settings_are_compared_on_the_tasks_that_all_of_them_have():
     "width", x1=rows(("one", 2.0), ("two", 0.5)), x2=rows(("one", 2.0))
   )
   assert problems == []
-  scored = suite_tables.sweep_scores(sweep)["flt"]
+  scored = sweep_tables.sweep_scores(sweep)["flt"]
   assert [len(score.tasks) for score in scored] == [1, 1]
   assert scored[0].loss_ratio == scored[1].loss_ratio
-  (sentence,) = suite_tables.left_out(sweep)
+  (sentence,) = sweep_tables.left_out(sweep)
   assert "two can't be scored at all settings" in sentence
 
 
@@ -87,9 +87,9 @@ def test_settings_without_a_common_task_are_told():
     return [*ours, *suite_rows.adam_rows(task)[:-1]]
 
   sweep, _ = _sweep("width", x1=rows("one"), x2=rows("two"))
-  assert suite_tables.sweep_scores(sweep) == {"flt": [None, None]}
-  assert suite_tables.sweep_table(sweep).rows == []
-  assert suite_tables.left_out(sweep) == [
+  assert sweep_tables.sweep_scores(sweep) == {"flt": [None, None]}
+  assert sweep_tables.sweep_table(sweep).rows == []
+  assert sweep_tables.left_out(sweep) == [
     "sweep of width, flt: no task can be scored at all settings, neither one "
     "nor two, so there is nothing to compare."
   ]

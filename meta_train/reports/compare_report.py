@@ -20,7 +20,7 @@ from meta_train.evaluation import row_standings
 from meta_train.evaluation.evaluate import FILE_NAME
 from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
-from meta_train.reports import compare_plots, compare_tables, suite_tables
+from meta_train.reports import compare_plots, compare_tables, tables
 from meta_train.reports import report_html as html
 from meta_train.reports.report_parts import (
   PICTURES,
@@ -180,11 +180,11 @@ def _pictures(found: Comparison) -> Iterable[Picture]:
 
 
 def _markdown(
-  table: suite_tables.Table,
+  table: tables.Table,
   pictures: Sequence[Picture],
   problems: Sequence[str],
 ) -> str:
-  parts = [suite_tables.markdown(table)]
+  parts = [tables.markdown(table)]
   parts += [
     f"![{picture.alternative}]({PICTURES}/{picture.name}.png)\n"
     for picture in pictures
@@ -197,7 +197,7 @@ def _markdown(
 
 def _page(
   found: Comparison,
-  table: suite_tables.Table,
+  table: tables.Table,
   drawn: Sequence[html.Html],
   problems: Sequence[str],
 ) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from meta_train.comparing.members import shown
 from meta_train.comparing.outcomes import Outcome, Run
-from meta_train.reports.suite_tables import Table
 from meta_train.reports.table_cells import interval, number, share
+from meta_train.reports.tables import Table
 
 _DEFINITION = (
   "Loss ratio: the final training loss of {reference} over that of the value, "

@@ -12,7 +12,7 @@ from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports import suite_tables, table_cells
+from meta_train.reports import suite_tables, sweep_tables, table_cells
 
 _BOTH = " over tasks and seeds"
 
@@ -34,7 +34,7 @@ def sentences(found: Standings, sweeps: Sequence[Sweep]) -> list[str]:
     best = scores_lib.score(with_best, name, BEST_ADAM)
     lines.append(_headline(score, best, found.num_steps))
   for sweep in sweeps:
-    for name, each in suite_tables.sweep_scores(sweep).items():
+    for name, each in sweep_tables.sweep_scores(sweep).items():
       nothing = "none"
       if not any(each):
         nothing = "no task can be scored at all settings"

@@ -25,7 +25,13 @@ from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.row_checks import whole_rows
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports import plots, suite_headlines, suite_plots, suite_tables
+from meta_train.reports import (
+  plots,
+  suite_headlines,
+  suite_plots,
+  suite_tables,
+  sweep_tables,
+)
 from meta_train.reports import report_html as html
 from meta_train.reports.report_parts import (
   REPORT,
@@ -34,7 +40,7 @@ from meta_train.reports.report_parts import (
   grouped,
   problem_list,
 )
-from meta_train.reports.suite_tables import Table
+from meta_train.reports.tables import Table, csv_text, markdown
 from meta_train.rows import Row, read_json, read_rows, write_text
 
 TABLES = "tables"
@@ -91,7 +97,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
     gaps = []  # A folder of sweeps alone is whole.
   gaps = [*outdated, *refused, *gaps, *sweep_gaps]
   for sweep in sweeps:
-    gaps += suite_tables.left_out(sweep)
+    gaps += sweep_tables.left_out(sweep)
   overhead = read_rows(
     path / OVERHEAD,
     required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
@@ -189,12 +195,10 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
   tables = _tables(files)
   write_text(
     files.path / TABLES / "tables.md",
-    "\n".join(suite_tables.markdown(table) for table in tables),
+    "\n".join(markdown(table) for table in tables),
   )
   for table in tables:
-    write_text(
-      files.path / TABLES / f"{table.name}.csv", suite_tables.csv_text(table)
-    )
+    write_text(files.path / TABLES / f"{table.name}.csv", csv_text(table))
   drawn, problems = draw(files.path, _pictures(files))
   curves, _ = draw(
     files.path,
@@ -209,7 +213,7 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
 
 def _tables(files: SuiteFiles) -> list[Table]:
   found = files.found
-  tables = [suite_tables.sweep_table(sweep) for sweep in files.sweeps]
+  tables = [sweep_tables.sweep_table(sweep) for sweep in files.sweeps]
   if found.tasks:
     tables = [
       suite_tables.overview(found),
@@ -250,7 +254,7 @@ def _pictures(files: SuiteFiles) -> Iterable[Picture]:
       "Share of tasks solved within a factor of the fastest",
     )
   for sweep in files.sweeps:
-    scores = list(suite_tables.sweep_scores(sweep).values())
+    scores = list(sweep_tables.sweep_scores(sweep).values())
     if not any(score and score.loss_ratio for each in scores for score in each):
       continue  # Without Adam there is nothing to draw.
     yield Picture(

@@ -1,14 +1,10 @@
-"""Tables of a suite, as cells of text: for Markdown, CSV and the page.
+"""Tables of a suite, as cells of text.
 
-Names: `Table`, `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
-`sweep_table`, `sweep_scores`, `common_tasks`, `left_out`, `count_of_tasks`,
-`best_adam_note`, `AT_EDGE`, `OVER_TASKS`, `markdown`, `csv_text`.
+Names: `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
+`count_of_tasks`, `best_adam_note`, `AT_EDGE`, `OVER_TASKS`.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from meta_train.evaluation import rankings
 from meta_train.evaluation import scores as scores_lib
@@ -21,11 +17,10 @@ from meta_train.evaluation.best_adam import (
 )
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
-from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.evaluation.task_scores import TaskScore, task_score
 from meta_train.reports.table_cells import (
+  FAILED,
   ends_of_share,
-  failed,
   failed_briefly,
   interval,
   number,
@@ -33,25 +28,8 @@ from meta_train.reports.table_cells import (
   sure,
   worst,
 )
+from meta_train.reports.tables import Table
 from meta_train.rows import Row
-
-
-class Table(NamedTuple):
-  """A table.
-
-  Attributes:
-    name: of its file.
-    title: above it.
-    header: titles of the columns.
-    rows: cells.
-    note: below it.
-  """
-
-  name: str
-  title: str
-  header: Sequence[str]
-  rows: Sequence[Sequence[str]]
-  note: str = ""
 
 
 def overview(found: Standings) -> Table:
@@ -117,7 +95,7 @@ def wins(found: Standings) -> Table:
     f"Tasks won against {REFERENCE}, tuned",
     ("Optimizer", *_WON_HEADER, "Ended badly / blew up", "Worst task"),
     rows,
-    f"{_WON}{OVER_TASKS}{_sure_note(scored)}{_FAILED}Worst: ratio of "
+    f"{_WON}{OVER_TASKS}{_sure_note(scored)}{FAILED}Worst: ratio of "
     f"{REFERENCE}'s mean final loss to that of the optimizer, where a run of "
     f"it diverged, or {REFERENCE} ends at exactly 0 and it does not.",
   )
@@ -159,11 +137,6 @@ _WON = (
 OVER_TASKS = (
   "Intervals in brackets are over seeds alone; over tasks too: the interval of "
   "the share of tasks won if tasks, and then their seeds, are drawn anew. "
-)
-_FAILED = (
-  "Failed: ended badly (diverged, or ended above the loss that it began with), "
-  "or blew up on the way (after 5 % of the steps its curve rose above twice "
-  "that loss, and for a negative loss b above b + |b|). "
 )
 
 
@@ -366,134 +339,3 @@ def overhead(rows: Iterable[Row]) -> Table | None:
     "A step is loss, gradient and update of one run; the fastest of five "
     "repetitions, on " + ", ".join({str(row["device"]) for row in rows}) + ".",
   )
-
-
-def sweep_scores(sweep: Sweep) -> dict[str, list[Score | None]]:
-  """Returns each candidate's scores at each setting.
-
-  So that settings can be compared, only tasks count that a candidate and Adam
-  have at each setting that has both of them.
-
-  Args:
-    sweep: the sweep.
-  """
-  settings = list(sweep.settings.values())
-  names = {name: None for each in settings for name in each.candidates}
-  return {
-    name: [
-      scores_lib.score(each.only(common_tasks(sweep, name)), name, REFERENCE)
-      for each in settings
-    ]
-    for name in names
-  }
-
-
-def common_tasks(sweep: Sweep, name: str) -> list[str]:
-  """Returns the tasks that a candidate can be scored on at all settings.
-
-  Args:
-    sweep: the sweep.
-    name: the candidate; settings at which it, or Adam, has no runs at all
-      don't count.
-  """
-  there = [
-    [task for task in each.tasks if {name, REFERENCE} <= set(each.runs[task])]
-    for each in sweep.settings.values()
-  ]
-  there = [tasks for tasks in there if tasks]
-  return [
-    task for task in (there or [[]])[0] if all(task in each for each in there)
-  ]
-
-
-def left_out(sweep: Sweep) -> list[str]:
-  """Returns a sentence for each candidate with tasks at some settings only.
-
-  A candidate that no task is left for is told too.
-
-  Args:
-    sweep: the sweep.
-  """
-  sentences = []
-  settings = list(sweep.settings.values())
-  for name in {name: None for each in settings for name in each.candidates}:
-    common = common_tasks(sweep, name)
-    others = {
-      task: None
-      for each in settings
-      for task in each.tasks
-      if name in each.runs[task] and task not in common
-    }
-    if not others:
-      continue
-    where = f"sweep of {sweep.name}, {name}: "
-    sentences.append(
-      f"{where}{', '.join(others)} can't be scored at all settings and count "
-      "at none."
-      if common
-      else f"{where}no task can be scored at all settings, neither "
-      f"{' nor '.join(others)}, so there is nothing to compare."
-    )
-  return sentences
-
-
-def sweep_table(sweep: Sweep) -> Table:
-  """Returns the candidates at each setting of a sweep.
-
-  Args:
-    sweep: the sweep.
-  """
-  rows = []
-  for name, each in sweep_scores(sweep).items():
-    for value, score in zip(sweep.settings, each):
-      if score is not None:
-        rows.append(
-          [
-            name,
-            value,
-            interval(score.loss_ratio),
-            interval(score.speed_ratio),
-            share(score.won),
-            failed(score),
-            str(len(score.tasks)),
-          ]
-        )
-  return Table(
-    f"sweep_{sweep.name}",
-    f"Sweep: {sweep.name.replace('_', ' ')}",
-    ("Optimizer", "Setting", "Loss ratio", "Speed ratio")
-    + ("Tasks won", "Failed runs", "Tasks"),
-    rows,
-    "Against Adam, tuned anew at each setting on one seed of its own, on the "
-    f"tasks that have runs at all settings. {_FAILED}Intervals are over seeds, "
-    "not over tasks.",
-  )
-
-
-def markdown(table: Table) -> str:
-  """Returns a table as Markdown, with its title and note."""
-
-  def line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
-
-  return "\n".join(
-    [
-      f"### {table.title}",
-      "",
-      line(table.header),
-      line(["---"] * len(table.header)),
-      *map(line, table.rows),
-      "",
-      table.note,
-      "",
-    ]
-  )
-
-
-def csv_text(table: Table) -> str:
-  """Returns a table as CSV."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(table.header)
-  writer.writerows(table.rows)
-  return text.getvalue()

@@ -1,13 +1,20 @@
 """Numbers of a suite as the text of a table's cell.
 
 Names: `number`, `ratio`, `interval`, `failed`, `failed_briefly`, `share`,
-`ends_of_share`, `sure`, `worst`.
+`ends_of_share`, `sure`, `worst`, `FAILED`.
 """
 
 import numpy as np
 
 from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.scores import Score
+
+#: What counts as failed, for notes.
+FAILED = (
+  "Failed: ended badly (diverged, or ended above the loss that it began with), "
+  "or blew up on the way (after 5 % of the steps its curve rose above twice "
+  "that loss, and for a negative loss b above b + |b|). "
+)
 
 
 def number(value: float | None, *, infinite: str = "diverged") -> str:
