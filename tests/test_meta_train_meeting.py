@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -122,12 +123,12 @@ _PATIENCE = (
 )
 
 
-def _alone(folder, rank, limit_s):
+def _alone(folder, rank, limit_s, port=None):
   return subprocess.Popen(
     [
       *(sys.executable, "-c", _PATIENCE.format(limit_s=limit_s)),
       *(f"--process_id={rank}", "--num_processes=2"),
-      f"--coordinator_address=localhost:{tiny_runs.free_port()}",
+      f"--coordinator_address=localhost:{port or tiny_runs.free_port()}",
     ],
     cwd=folder,
     stderr=subprocess.PIPE,
@@ -137,14 +138,24 @@ def _alone(folder, rank, limit_s):
   )
 
 
-def test_a_lone_process_ends_in_one_line_with_exit_code_2(tmp_path):
-  alone = [_alone(tmp_path, rank, 2) for rank in (0, 1)]
-  for process, words in zip(alone, ("process 1 did not", "process 0 was not")):
-    _, said = process.communicate(timeout=tiny_runs.LIMIT_S)
-    assert process.returncode == 2, said
-    waiting, line = said.splitlines()
-    assert waiting.startswith("waiting for process")
-    assert line.startswith(f"meta_train: {words}") and "2 s" in line
+def _ended(process):
+  """Waits for the end as by a mistake; returns the last line said."""
+  _, said = process.communicate(timeout=tiny_runs.LIMIT_S)
+  assert process.returncode == 2, said
+  *waiting, line = said.splitlines()
+  assert all(other.startswith("waiting for process") for other in waiting)
+  return line
+
+
+def test_lone_processes_and_doubles_end_in_one_line(tmp_path):
+  port = tiny_runs.free_port()
+  first, second = (_alone(tmp_path, rank, 2) for rank in (0, 1))
+  twice = [_alone(tmp_path, 0, 10, port) for _ in range(2)]
+  assert re.match("meta_train: process 1 did not .* 2 s", _ended(first))
+  assert re.match("meta_train: process 0 was not .* 2 s", _ended(second))
+  lines = sorted(map(_ended, twice))
+  assert lines[0].startswith("meta_train: process 0 cannot listen")
+  assert lines[1].startswith("meta_train: process 1 did not come")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
