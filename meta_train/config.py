@@ -398,7 +398,8 @@ class MetaTrainConfig:
   )
   coordinator_address: str = option(
     "",
-    "host:port of process 0, the same for all; empty: as jax detects",
+    "host:port of process 0, the same for all, who wait there for each other, "
+    "300 seconds at most; empty: as jax detects",
     may_change=True,
   )
   compilation_cache_dir: str = shared_options.compilation_cache_dir()

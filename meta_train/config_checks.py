@@ -32,7 +32,14 @@ def check(config: Any) -> None:
   Raises:
     UserError: it names the flags, the rule and the remedy.
   """
-  for each in (_horizons, _noise_period, _outer_rate, _result, _needs):
+  for each in (
+    _horizons,
+    _noise_period,
+    _outer_rate,
+    _result,
+    _needs,
+    _failing,
+  ):
     each(config)
 
 
@@ -42,18 +49,18 @@ def _horizons(config: Any) -> None:
       f"--max_horizon={config.max_horizon} is shorter than "
       f"--min_horizon={config.min_horizon}; raise the one or lower the other"
     )
-  longest = config.max_horizon // config.truncation * config.truncation
-  if config.min_horizon <= config.max_horizon and longest < config.min_horizon:
-    raise UserError(
-      f"--truncation={config.truncation} has no multiple from --min_horizon="
-      f"{config.min_horizon} to --max_horizon={config.max_horizon}, as inner "
-      f"runs are; use --max_horizon={longest + config.truncation}"
-    )
   if config.truncation > config.min_horizon:
     raise UserError(
       f"--truncation={config.truncation} is longer than the shortest inner "
       f"run, --min_horizon={config.min_horizon}; use at most "
       f"{config.min_horizon}"
+    )
+  longest = config.max_horizon // config.truncation * config.truncation
+  if longest < config.min_horizon:
+    raise UserError(
+      f"--truncation={config.truncation} has no multiple from --min_horizon="
+      f"{config.min_horizon} to --max_horizon={config.max_horizon}, as inner "
+      f"runs are; use --max_horizon={longest + config.truncation}"
     )
 
 
@@ -95,3 +102,11 @@ def _needs(config: Any) -> None:
         f"--{name}={getattr(config, name)} does nothing without --{needed}; "
         f"give --{needed}={example}, or leave it at {default}"
       )
+
+
+def _failing(config: Any) -> None:
+  if config.failing_states and not config.failing_share:
+    raise UserError(
+      f"--failing_states={config.failing_states} does nothing with "
+      "--failing_share=0; use --failing_states=0, or a share such as 0.25"
+    )

@@ -6,6 +6,7 @@ Main names: `load_user_task`, `user_family`.
 import importlib
 import os
 import sys
+import types
 from typing import Any
 
 from jaxtyping import PRNGKeyArray
@@ -57,8 +58,9 @@ def load_user_task(name: str) -> Task | TaskFamily:
     )
   module = _import(module_name, name)
   if not hasattr(module, attribute):
-    public = [n for n in vars(module) if not n.startswith("_")]
-    raise names.unknown_name(f"name in {module_name}", attribute, public)
+    raise names.unknown_name(
+      f"name in {module_name}", attribute, _possible(module)
+    )
   found = getattr(module, attribute)
   is_factory = isinstance(found, type) or not _is_problem(found)
   made = found() if is_factory and callable(found) else found
@@ -125,6 +127,22 @@ def _import(module_name: str, name: str) -> Any:
       f"The task {name!r} needs a module {module_name!r}, which is neither"
       f" installed nor in {folder}."
     ) from error
+
+
+def _possible(module: types.ModuleType) -> list[str]:
+  """Returns the names of a module that may stand for a task or a family."""
+  return [
+    name
+    for name, found in vars(module).items()
+    if not name.startswith("_")
+    and (
+      _is_problem(found)
+      or (
+        isinstance(found, types.FunctionType)
+        and found.__module__ == module.__name__
+      )
+    )
+  ]
 
 
 def _is_problem(found: Any) -> bool:

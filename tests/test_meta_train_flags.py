@@ -19,6 +19,7 @@ from meta_train import config as config_lib
 from meta_train import configs, main
 from meta_train.command import flags, guard, program, programs
 from meta_train.config import MetaTrainConfig
+from meta_train.engine import training
 from meta_train.errors import UserError
 from meta_train.evaluation.problems import load_problems
 
@@ -111,6 +112,8 @@ def test_every_number_has_a_unit_or_is_a_pure_number():
     (["--seed=99999999999999999999"], ["--seed=9999", "at most 4294967295"]),
     (["--evaluate=perhaps"], ["--evaluate=perhaps", "true or false"]),
     (["--min_horizon=50", "--truncation=60"], ["--truncation=60", "most 50"]),
+    (["--truncation=2000"], ["longer than the shortest", "use at most 100"]),
+    (["--truncation=60", "--max_horizon=110"], ["--max_horizon=120"]),
     (["--min_horizon=90", "--max_horizon=80"], ["--max_horizon=80", "90"]),
     (["--recipe=quik"], ["--recipe=quik", "did you mean quick?"]),
     (["quick"], ["'quick'", "--name=value"]),
@@ -162,7 +165,7 @@ def test_termination_unwinds_and_leaves_no_handler(capsys, monkeypatch):
     signal.signal(signal.SIGTERM, before)
   assert cleaned_up
   printed = capsys.readouterr().err
-  assert "terminated; the same command continues" in printed
+  assert "continues from the last checkpoint, if there is one" in printed
   assert printed.count("\n") == 1
 
 
@@ -267,6 +270,7 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
   assert len(problems.train) == len(problems.held_out) == 1
   for spec, words in (
     ("some_tasks_of_mine:MyTsk", "MyTask"),
+    ("some_tasks_of_mine:Foo", "Valid names: Half, MyTask, Vector, Wrong."),
     ("some_tasks_of_mine:Vector", "shape (3,)"),
     ("some_tasks_of_mine:Half", "bfloat16"),
     ("some_tasks_of_mine", "module:Name"),
@@ -275,10 +279,26 @@ def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--task=" + spec) as caught:
       load_problems(MetaTrainConfig(task=spec))
     assert words in str(caught.value)
+    assert str(caught.value).count(spec) == 1
 
   # A mistake in the task's own code is for its traceback to show.
   with pytest.raises(TypeError, match="dot_general"):
     load_problems(MetaTrainConfig(task="some_tasks_of_mine:Wrong"))
+
+
+def test_an_unknown_augmentation_names_the_flag():
+  for task in ("", "tests.none:Task"):
+    config = MetaTrainConfig(augment="scale_loss,scale_lss", task=task)
+    with pytest.raises(
+      UserError, match=r"^--augment=scale_lss is unknown; did"
+    ):
+      load_problems(config)
+
+
+def test_a_size_that_the_memory_does_not_have_names_the_flag():
+  config = MetaTrainConfig(memory_floats=3)
+  with pytest.raises(UserError, match=r"^--memory_floats=3 .* from: 2, 4, 6"):
+    training.optimizer_config(config)
 
 
 def test_a_folder_without_the_data_is_one_line(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import tiny_runs
 
 import flt_lopt
-from meta_train.engine import between, processes
+from meta_train.engine import between, links, processes
 from meta_train.errors import UserError
 
 STEPS = 60
@@ -130,7 +130,7 @@ def test_a_lost_process_is_named_by_all_others(groups):
 
 
 def test_silence_is_bounded_and_signs_of_life_are_waited_for(monkeypatch):
-  monkeypatch.setattr(processes, "SILENT_S", 1.0)
+  monkeypatch.setattr(links, "SILENT_S", 1.0)
   ours, theirs = _socketpair()
   group = processes.Group(0, 2, [ours])
   start_s = time.monotonic()
@@ -156,7 +156,7 @@ def test_silence_is_bounded_and_signs_of_life_are_waited_for(monkeypatch):
 
 
 def test_much_is_sent_to_whoever_is_busy(monkeypatch):
-  monkeypatch.setattr(processes, "SILENT_S", 1.0)
+  monkeypatch.setattr(links, "SILENT_S", 1.0)
   monkeypatch.setattr(socket, "socketpair", lambda family: _socketpair())
   groups, much = _groups(3), bytes(50_000_000)
 

@@ -107,20 +107,6 @@ def test_a_refusal_leaves_damaged_checkpoints_where_they_are(tmp_path):
   assert _snapshot(tmp_path) == before
 
 
-def test_going_on_with_other_devices_is_a_warning(tmp_path, caplog):
-  with run_folder.open_run(_config(tmp_path), used={"devices": 2}) as run:
-    run.restore(START)
-    run.append({"outer_step": 1})
-    run.save(1, START)
-  for devices, words in ((2, ""), (4, "with devices 4 instead of 2")):
-    caplog.clear()
-    used = {"devices": devices}
-    with run_folder.open_run(_config(tmp_path), used=used) as run:
-      assert run.restore(START)[0] == 1
-    assert ("to rounding" in caplog.text) == bool(words)
-    assert words in caplog.text
-
-
 @pytest.mark.parametrize("what", ["append", "append_validation", "save"])
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch, what):
   theta, rows = _train(_config(tmp_path / "whole"))

@@ -121,7 +121,11 @@ def make_memory(
   """
   registry.check_choice("memory", name, MEMORIES)
   bank = MEMORIES[name]
-  registry.check_choice(f"memory_floats of {name!r}", floats, bank.sizes)
+  if floats not in bank.sizes:
+    raise ValueError(
+      f"memory_floats={floats} is no size of memory={name!r}; choose from: "
+      f"{', '.join(map(str, sorted(bank.sizes)))}."
+    )
   more = tuple(parse_pole(spec) for spec in extra_poles)
   if more and name == "keys":
     raise ValueError(

@@ -35,7 +35,9 @@ class Stopped(BaseException):
       number: the signal.
       saved: what was saved, as a sentence's end; empty: nothing now.
     """
-    what = saved or "the same command continues from the last checkpoint"
+    what = saved or (
+      "the same command continues from the last checkpoint, if there is one"
+    )
     super().__init__(f"{_NAMES.get(number, 'stopped')}; {what}")
     self.code = 128 + number
 

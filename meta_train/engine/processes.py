@@ -1,18 +1,20 @@
 """The processes of one run: who they are, and how they talk.
 
 `jax.distributed` brings the processes together: it counts them, numbers them,
-and knows clusters. What they then tell each other, a few kilobytes an outer
-step, goes through process 0 over TCP, and not through a collective operation
-of XLA, for three reasons: every process gets the same bytes in the same
-order, so that the mean of the gradients, and with it theta, is the same
-everywhere to the last bit; whoever loses a peer can say so and end in order,
-where `jax.distributed` aborts it; and it works alike on every backend.
+and knows clusters. Where they have been told who they are, they meet before
+that, see `meta_train.engine.meeting`. What they then tell each other, a few
+kilobytes an outer step, goes through process 0 over TCP, and not through a
+collective operation of XLA, for three reasons: every process gets the same
+bytes in the same order, so that the mean of the gradients, and with it theta,
+is the same everywhere to the last bit; whoever loses a peer can say so and end
+in order, where `jax.distributed` aborts it; and it works alike on every
+backend.
 
 A process that ends, however it ends, closes its connections, and the others
 notice at once. One that hangs, or whose machine or network is gone, no longer
 sends the sign of life that is due every few seconds, and counts as lost after
-`SILENT_S`. One that computes for long does not: threads of its own send the
-signs and take in whatever the others say.
+`links.SILENT_S`. One that computes for long does not: threads of its own send
+the signs and take in whatever the others say.
 
 Main names: `Group`, `join`, `LostProcessError`.
 """
@@ -20,27 +22,20 @@ Main names: `Group`, `join`, `LostProcessError`.
 import contextlib
 import hmac
 import json
-import queue
 import secrets
 import socket
-import struct
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from meta_train.engine import links, meeting
+from meta_train.engine.links import LENGTH, Link
 from meta_train.errors import UserError
 
-#: After so long without a sign of life, a process counts as lost.
-SILENT_S = 60.0
-#: How long processes wait for each other at the start.
-START_S = 300
+#: How long `jax.distributed` may take once all processes are there.
+_JAX_S = 60
 _ADDRESS = "flt_lopt/address"
-_LENGTH = struct.Struct("<Q")
-_CHUNK = 2**20
-#: In place of a length: a sign of life, to be skipped.
-_ALIVE = _LENGTH.pack(2**64 - 1)
 
 
 class LostProcessError(UserError):
@@ -50,66 +45,8 @@ class LostProcessError(UserError):
     super().__init__(
       f"process {other} of {size} has ended or cannot be reached, so this one "
       "stops too; the same command on every machine continues from the last "
-      "checkpoint"
+      "checkpoint, if there is one"
     )
-
-
-class _Link:
-  """A connection to one other process, with signs of life on it.
-
-  What arrives is taken in at once and waits here, so that the other one can
-  send however long this one computes. The connection's limit is on silence: on
-  waiting for any byte to come, or to go.
-  """
-
-  def __init__(self, connection: socket.socket):
-    connection.settimeout(SILENT_S)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    self._connection = connection
-    self._lock = threading.Lock()
-    self._closed = threading.Event()
-    self._arrived: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
-    for work in (self._live, self._listen):
-      threading.Thread(target=work, daemon=True).start()
-
-  def send(self, data: bytes) -> None:
-    self._push(_LENGTH.pack(len(data)), data)
-
-  def receive(self) -> bytes:
-    found = self._arrived.get()
-    if isinstance(found, OSError):
-      self._arrived.put(found)  # For whoever asks again.
-      raise found
-    return found
-
-  def close(self) -> None:
-    self._closed.set()
-    with contextlib.suppress(OSError):
-      self._connection.shutdown(socket.SHUT_RDWR)  # Ends `_listen`.
-    self._connection.close()
-
-  def _push(self, *parts: bytes) -> None:
-    with self._lock:
-      for part in parts:
-        rest = memoryview(part)
-        while rest:  # `sendall` would bound the whole by the limit.
-          rest = rest[self._connection.send(rest[:_CHUNK]) :]
-
-  def _live(self) -> None:
-    while not self._closed.wait(SILENT_S / 10):
-      try:
-        self._push(_ALIVE)
-      except OSError:
-        return  # Whoever sends or receives next will find out.
-
-  def _listen(self) -> None:
-    try:
-      while True:
-        head = _read(self._connection, _LENGTH.size)
-        if head != _ALIVE:
-          self._arrived.put(_read(self._connection, *_LENGTH.unpack(head)))
-    except OSError as error:
-      self._arrived.put(error)
 
 
 class Group:
@@ -136,7 +73,7 @@ class Group:
     """
     self.rank = rank
     self.size = size
-    self._links = [_Link(connection) for connection in connections]
+    self._links = [Link(connection) for connection in connections]
 
   def gather(self, data: bytes) -> list[bytes]:
     """Returns everybody's data by rank on process 0, and [] elsewhere."""
@@ -160,7 +97,7 @@ class Group:
     parts = self.gather(data)
     if self.rank:
       return _split(self.scatter(()))
-    joined = b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+    joined = b"".join(LENGTH.pack(len(part)) + part for part in parts)
     self.scatter([joined] * self.size)
     return parts
 
@@ -212,16 +149,16 @@ class Group:
     except OSError as error:
       raise LostProcessError(other, self.size) from error
 
-  def _link(self, other: int) -> _Link:
+  def _link(self, other: int) -> Link:
     return self._links[other - 1 if self.rank == 0 else 0]
 
 
 def _split(joined: bytes) -> list[bytes]:
   parts = []
   while joined:
-    (length,) = _LENGTH.unpack_from(joined)
-    end = _LENGTH.size + length
-    parts.append(joined[_LENGTH.size : end])
+    (length,) = LENGTH.unpack_from(joined)
+    end = LENGTH.size + length
+    parts.append(joined[LENGTH.size : end])
     joined = joined[end:]
   return parts
 
@@ -239,12 +176,16 @@ def join(address: str, num_processes: int, process_id: int) -> Group:
     The group; of one process where nothing is given or detected.
 
   Raises:
-    UserError: the arguments contradict each other, or not all processes
-      have come within `START_S`.
+    UserError: the arguments contradict each other or those of other
+      processes, or not all have come within `meeting.START_S`.
   """
   if num_processes == 1:
     return Group()
   _check(address, num_processes, process_id)
+  told = bool(address and num_processes and process_id >= 0)
+  if told:
+    meeting.meet(address, num_processes, process_id)
+  limit_s = _JAX_S if told else meeting.START_S
   # Or it would take SIGTERM from the loop, which saves then.
   jax.config.update("jax_enable_preemption_service", False)
   try:
@@ -252,7 +193,7 @@ def join(address: str, num_processes: int, process_id: int) -> Group:
       address or None,
       num_processes or None,
       None if process_id < 0 else process_id,
-      initialization_timeout=START_S,
+      initialization_timeout=limit_s,
     )
   except ValueError as error:
     if not (address or num_processes or process_id >= 0):
@@ -265,7 +206,7 @@ def join(address: str, num_processes: int, process_id: int) -> Group:
     if "before any JAX calls" in str(error) and not (address or num_processes):
       return Group()  # Inside a program that has used jax, as tests do.
     raise UserError(
-      f"the processes did not come together within {START_S} s ({error}); "
+      f"the processes did not come together within {limit_s} s ({error}); "
       "start the same command, each with its own --process_id, on all machines"
     ) from error
   rank, size = jax.process_index(), jax.process_count()
@@ -276,12 +217,8 @@ def join(address: str, num_processes: int, process_id: int) -> Group:
 
 
 def _check(address: str, num_processes: int, process_id: int) -> None:
-  host, _, port = address.rpartition(":")
-  if address and not (host and port.isdecimal() and 0 < int(port) < 2**16):
-    raise UserError(
-      f"--coordinator_address={address} is not host:port; give a name of the "
-      "machine of process 0 and a free port there, as in node0:8476"
-    )
+  if address:
+    meeting.host_and_port(address)
   if num_processes and process_id >= num_processes:
     raise UserError(
       f"--process_id={process_id} must be less than --num_processes="
@@ -298,47 +235,37 @@ def _connect(rank: int, size: int) -> list[socket.socket]:
   assert client is not None and address is not None
   if rank == 0:
     token = secrets.token_hex(16)
-    with socket.create_server(("", 0), backlog=size) as server:
-      server.settimeout(START_S)
+    with links.listen(0, size) as server:
+      server.settimeout(meeting.START_S)
       port = server.getsockname()[1]
       client.key_value_set(_ADDRESS, f"{port} {token}")
       return _accept(server, size, token.encode())
-  given = client.blocking_key_value_get(_ADDRESS, 1000 * START_S)
+  given = client.blocking_key_value_get(_ADDRESS, 1000 * meeting.START_S)
   port, token = given.split()
-  host = address.rpartition(":")[0].strip("[]")
+  host, _ = meeting.host_and_port(address)
   try:
-    link = socket.create_connection((host, int(port)), timeout=START_S)
+    link = socket.create_connection((host, int(port)), timeout=meeting.START_S)
   except OSError as error:
     raise LostProcessError(0, size) from error
-  link.sendall(token.encode() + _LENGTH.pack(rank))
+  link.sendall(token.encode() + LENGTH.pack(rank))
   return [link]
 
 
 def _accept(server: socket.socket, size: int, token: bytes):
-  links: dict[int, socket.socket] = {}
-  while len(links) < size - 1:
+  found: dict[int, socket.socket] = {}
+  while len(found) < size - 1:
     try:
       link, _ = server.accept()
     except TimeoutError:
-      missing = sorted(set(range(1, size)) - set(links))
+      missing = sorted(set(range(1, size)) - set(found))
       raise LostProcessError(missing[0], size) from None
     # Anybody may connect, and only the run's own know the token.
     link.settimeout(10)
     with contextlib.suppress(OSError):
-      hello = _read(link, len(token) + _LENGTH.size)
-      (rank,) = _LENGTH.unpack(hello[len(token) :])
+      hello = links.read(link, len(token) + LENGTH.size)
+      (rank,) = LENGTH.unpack(hello[len(token) :])
       if hmac.compare_digest(hello[: len(token)], token) and 0 < rank < size:
-        links[rank] = link
+        found[rank] = link
         continue
     link.close()
-  return [links[rank] for rank in range(1, size)]
-
-
-def _read(link: socket.socket, length: int) -> bytes:
-  parts = bytearray()
-  while len(parts) < length:
-    part = link.recv(min(length - len(parts), _CHUNK))
-    if not part:
-      raise ConnectionResetError("closed")
-    parts += part
-  return bytes(parts)
+  return [found[rank] for rank in range(1, size)]

@@ -22,6 +22,7 @@ from meta_train.engine.visits import Visits
 from meta_train.errors import UserError, check_choice
 from meta_train.estimators import make_estimator
 from meta_train.run import machine
+from meta_train.terminal import say
 from tasks.hosted import hosted_family
 
 
@@ -273,4 +274,11 @@ def _devices(config: MetaTrainConfig, group: Group) -> list[jax.Device]:
   # As many in every process, even where machines differ.
   fewest = min(map(int, group.all_gather(str(len(found)).encode())))
   count = max(n for n in range(1, fewest + 1) if ours % n == 0)
+  if count < fewest and group.rank == 0:
+    total = fewest * group.size
+    say(
+      f"warning: {count * group.size} of {total} devices are used, into which "
+      f"--num_tasks={config.num_tasks} divides; --num_tasks="
+      f"{-(-config.num_tasks // total) * total} would use all"
+    )
   return found[:count]

@@ -4,6 +4,7 @@ Main names: `Problems`, `load_problems`, `check_validation`, `choose_tasks`.
 """
 
 import contextlib
+import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import jax
 from meta_train.command.shared_options import split_names
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice, closest
+from meta_train.terminal import say
 
 
 class Problems(NamedTuple):
@@ -39,8 +41,10 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   from tasks import augment
 
   augmentations = [name for name in config.augment.split(",") if name]
+  for name in augmentations:
+    check_choice("augment", name, augment.AUGMENTATIONS)
   if not config.task:
-    with _found("the suite"):
+    with _found(f"--task_suite={config.task_suite}"):
       suite = tasks.get_suite(
         config.task_suite,
         data_dir=config.data_dir or None,
@@ -54,6 +58,7 @@ def load_problems(config: MetaTrainConfig) -> Problems:
     train = _chosen(config.families, suite.train)
     problems = Problems(train, suite.validation, suite.held_out)
     _check_data(config, problems)
+    _check_visits(config, len(train))
     return problems
   with _found(f"--task={config.task}"):
     own = tasks.user_family(config.task)
@@ -61,6 +66,7 @@ def load_problems(config: MetaTrainConfig) -> Problems:
   _check_shapes(config.task, own)
   with _found(f"--task={config.task}"):
     family = augment.augment(own, *augmentations)
+  _check_visits(config, 1)
   # A member that meta-training may have seen too, from other seeds.
   cfg = family.sample(jax.random.key(config.seed))
   return Problems((family,), (), (family.task_fn(cfg),))
@@ -85,7 +91,11 @@ def _found(given: str) -> Iterator[None]:
   try:
     yield
   except ValueError as error:
-    raise UserError(f"{given}: {error}") from error
+    # A text on a task begins with its name.
+    text, own = str(error), f"The task {given.partition('=')[2]!r} "
+    if text.startswith(own):
+      raise UserError(f"{given} {text.removeprefix(own)}") from error
+    raise UserError(f"{given}: {text}") from error
 
 
 def _check_data(config: MetaTrainConfig, problems: Problems) -> None:
@@ -109,6 +119,30 @@ def _check_data(config: MetaTrainConfig, problems: Problems) -> None:
       raise UserError(
         f"--data_dir={config.data_dir}, for {problem.name}: {error}"
       ) from error
+  _check_exists(config.data_dir)
+
+
+def _check_exists(data_dir: str) -> None:
+  """Refuses a data folder that is not there, though nothing may need it.
+
+  Raises:
+    UserError: there is no such file or folder.
+  """
+  if data_dir and not pathlib.Path(data_dir).expanduser().exists():
+    raise UserError(
+      f"--data_dir={data_dir} does not exist; name the folder of the data "
+      "sets, or leave it out"
+    )
+
+
+def _check_visits(config: MetaTrainConfig, num_families: int) -> None:
+  """Says so if outer steps are to visit more families than there are."""
+  if config.families_per_step > num_families and config.process_id <= 0:
+    say(
+      f"warning: --families_per_step={config.families_per_step} is more than "
+      f"there are ({num_families}), so every outer step trains on all; use "
+      "0 for that"
+    )
 
 
 def _start_of(task):
@@ -172,11 +206,12 @@ def choose_tasks(
     flags: what the user calls the first two.
 
   Raises:
-    UserError: the suite or a task is unknown.
+    UserError: the suite or a task is unknown, or the folder is not there.
   """
   import tasks
 
   check_choice(flags[0], task_suite, tasks.list_suites())
+  _check_exists(data_dir)
   suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
   found = {task.name: task for task in suite.held_out or suite.validation}
   wanted = split_names(names) or list(found)

@@ -1,14 +1,16 @@
 """What a run ran on, for its environment.json.
 
-Main names: `describe`, `versions_of_numbers`.
+Main names: `describe`, `task_sha256`.
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,9 +53,23 @@ def describe(*, seed: int, command: Sequence[str]) -> dict[str, Any]:
   }
 
 
-def versions_of_numbers() -> dict[str, str | None]:
-  """Returns the versions of the packages that shape every number."""
-  return {name: _version(name) for name in ("jax", "jaxlib")}
+def task_sha256(task: str) -> str | None:
+  """Returns the hash of the source of a task of the user's own.
+
+  Args:
+    task: module:Name, which has been imported.
+
+  Returns:
+    The SHA-256 of the module's file; None where there is none.
+  """
+  module = sys.modules.get(task.partition(":")[0])
+  file = getattr(module, "__file__", None)
+  if not file:
+    return None
+  try:
+    return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+  except OSError:
+    return None
 
 
 def _version(package: str) -> str | None:

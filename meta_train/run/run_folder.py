@@ -112,7 +112,7 @@ class RunFolder:
       self.table.rewrite(self.metrics.read())
       if self._former is not None:
         if found is not None:
-          run_record.warn_of_changes(self.path, self._used)
+          run_record.warn_of_changes(self.path, self.config, self._used)
         run_record.describe_start(
           self.path, self.config, self._command, self._used
         )

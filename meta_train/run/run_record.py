@@ -114,30 +114,94 @@ def describe_start(
   _write(path / ENVIRONMENT, _environment(path, config, command, used))
 
 
-def warn_of_changes(path: pathlib.Path, used: Mapping[str, int]) -> None:
-  """Warns where a run does not continue on what it was begun on."""
+def warn_of_changes(
+  path: pathlib.Path,
+  config: config_lib.MetaTrainConfig,
+  used: Mapping[str, int],
+) -> None:
+  """Warns where a run does not continue on what it was begun on.
+
+  Args:
+    path: the run's folder.
+    config: the settings of this start.
+    used: how many devices and the like it uses.
+  """
   try:
-    former = _read(path / ENVIRONMENT)
+    then = _read(path / ENVIRONMENT)
   except UserError:
     return
-  now = environment.versions_of_numbers() | dict(used)
-  then = {**(former.get("versions") or {}), **(former.get("used") or {})}
-  changed = [
-    f"{name} {value} instead of {then[name]}"
-    for name, value in now.items()
-    if name in then and then[name] != value
-  ]
-  if changed:
+  now = _now(config, (), used)
+  if changed := _changed(_shapers(then), _shapers(now)):
     logging.warning(
       "the run continues with %s: it ends like one that was never stopped to "
       "rounding, not bit for bit",
-      ", ".join(changed),
+      changed,
     )
+  if changed := _changed(_code(then), _code(now)):
+    logging.warning(
+      "the run continues with %s: with other code it need not end like one "
+      "that was never stopped",
+      changed,
+    )
+  if _changed(_task(then), _task(now)):
+    logging.warning(
+      "the source of --task=%s has changed since the run's last start: what "
+      "was learned so far was learned on the former task",
+      config.task,
+    )
+
+
+def _shapers(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what numbers depend on to rounding."""
+  versions = _part(record, "versions")
+  return {
+    **{name: versions.get(name) for name in ("jax", "jaxlib")},
+    "backend": record.get("backend"),
+    "device kind": record.get("device_kind"),
+    **_part(record, "used"),
+  }
+
+
+def _code(record: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    "flt-lopt": _part(record, "versions").get("flt-lopt"),
+    "revision": record.get("git_revision"),
+  }
+
+
+def _task(record: Mapping[str, Any]) -> dict[str, Any]:
+  return {"task": record.get("task_sha256")}
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  found = record.get(name)
+  return found if isinstance(found, dict) else {}
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """Returns what is known of both starts and differs, as a list in words."""
+  return ", ".join(
+    f"{name} {value} instead of {then[name]}"
+    for name, value in now.items()
+    if None not in (value, then.get(name)) and then[name] != value
+  )
 
 
 def _record(config: config_lib.MetaTrainConfig) -> dict[str, Any]:
   settings = dataclasses.asdict(config)
   return {"kind": _KIND, "version": _VERSION, "config": settings}
+
+
+def _now(
+  config: config_lib.MetaTrainConfig,
+  command: Sequence[str],
+  used: Mapping[str, int],
+) -> dict[str, Any]:
+  """Describes this start."""
+  now = environment.describe(seed=config.seed, command=command)
+  now["used"] = dict(used)
+  now["task_sha256"] = environment.task_sha256(config.task)
+  return now
 
 
 def _environment(
@@ -147,8 +211,7 @@ def _environment(
   used: Mapping[str, int],
 ) -> dict[str, Any]:
   """Describes this start, and keeps what was written of earlier ones."""
-  now = environment.describe(seed=config.seed, command=command)
-  now["used"] = dict(used)
+  now = _now(config, command, used)
   try:
     last = _read(path / ENVIRONMENT)
   except UserError:  # Missing or damaged: no run needs it to continue.
