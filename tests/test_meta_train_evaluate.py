@@ -45,7 +45,7 @@ def _theta(rate):
   return {"rate": jnp.float32(rate)}
 
 
-def _run(folder, rate=0.03):
+def _run(folder, rate=0.03, **options):
   groups = []
   found = evaluate.evaluate_run(
     folder,
@@ -55,6 +55,7 @@ def _run(folder, rate=0.03):
     _theta(1e-4),
     on_group=groups.append,
     **OPTIONS,
+    **options,
   )
   assert found == rows.read_rows(folder / evaluate.FILE_NAME).rows
   return found, groups
@@ -103,6 +104,15 @@ def test_kernels_are_written_for_both(folder):
   assert document["lags"][:3] == [0, 1, 2]
   assert pair["learned"][1] == pytest.approx(0.03 * 0.9, rel=1e-4)
   assert pair["initial"][1] == pytest.approx(1e-4 * 0.9, rel=1e-4)
+
+
+def test_rows_and_kernels_tell_the_outer_steps_of_their_weights(tmp_path):
+  for known in (None, 7):
+    found, _ = _run(tmp_path, rate=0.03 + (known or 0), outer_step=known)
+    learned = {row["role"] for row in found if row.get("outer_step") == 7}
+    assert learned == ({"learned", "untrained"} if known else set())
+    document, _ = rows.read_json(tmp_path / evaluate.KERNELS)
+    assert document.get("outer_step") == known
 
 
 def test_nothing_is_computed_twice(copy):

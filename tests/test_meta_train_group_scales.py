@@ -158,6 +158,54 @@ def test_what_a_run_is_too_short_for_is_told():
   assert training.cautions(enough, stretches) == []
 
 
+def test_schedules_that_are_longer_than_the_run_are_told():
+  config = MetaTrainConfig(
+    outer_steps=200, horizon_curriculum=500, outer_decay=400, outer_warmup=300
+  )
+  found = training.cautions(config, phases.parse("", THETA, outer_steps=200))
+  assert [
+    text.partition(" is longer than --outer_steps=200")[0] for text in found
+  ] == [
+    "--horizon_curriculum=500",
+    "--outer_warmup=300",
+    "--outer_decay=400",
+  ]
+  enough = dataclasses.replace(config, outer_steps=500)
+  whole = phases.parse("", THETA, outer_steps=500)
+  assert training.cautions(enough, whole) == []
+  # A rate begins anew in each phase, and the last one has 300 outer steps.
+  halves = phases.parse("memory:200,step", THETA, outer_steps=500)
+  (decay,) = training.cautions(enough, halves)
+  assert "--outer_decay=400 is longer than every phase of" in decay
+  # A decay over the phase, and no outer steps, want no word.
+  for changes in ({"outer_decay": -1, "outer_warmup": 0}, {"outer_steps": 0}):
+    other = dataclasses.replace(config, horizon_curriculum=0, **changes)
+    assert training.cautions(other, whole) == []
+
+
+def test_what_a_longer_run_does_to_the_rate_is_told():
+  *_, last = phases.parse("memory:3,step", THETA, outer_steps=10)
+  config = MetaTrainConfig(outer_steps=10, outer_decay=-1)
+
+  def told(config, done, former):
+    return outer_optimizer.on_continuing(
+      config, last, done=done, former_steps=former
+    )
+
+  assert "was 5 and is 10: the outer rate jumps up" in told(config, 5, 5)
+  assert "was 20 and is 10: the outer rate jumps down" in told(config, 5, 20)
+  # The same length, a phase before the last one, a decay of its own.
+  assert told(config, 5, 10) == told(config, last.start, 5) == ""
+  fixed = dataclasses.replace(config, outer_decay=7)
+  assert told(fixed, 7, 7) == ""
+  assert "jumps up" in outer_optimizer.on_going_on(config, last)
+  at_end = outer_optimizer.on_going_on(fixed, last)
+  assert at_end == "at 5 % of the outer rate, by --outer_decay=7"
+  for decay in (0, 8):
+    other = dataclasses.replace(config, outer_decay=decay)
+    assert outer_optimizer.on_going_on(other, last) == ""
+
+
 def test_each_phase_may_have_a_decay_as_long_as_itself():
   lengths = (10, 30)
   for length in lengths:

@@ -126,7 +126,8 @@ def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
   whole, rows = _run(tmp_path / "a", monkeypatch, *flags_, "--outer_steps=40")
   run = tmp_path / "a" / "run"
   scores = tiny_runs.rows(run, "validation.jsonl")
-  assert [row["outer_step"] for row in scores] == list(range(5, 45, 5))
+  assert [row["outer_step"] for row in scores] == list(range(0, 45, 5))
+  assert scores[0]["score"] == 0.0  # Untrained, by definition.
   assert all(row["score"] == row["score/bowl"] for row in scores)
   best = min(scores, key=lambda row: row["score"])
   kept = {int(path.stem[5:]) for path in (run / "checkpoints").iterdir()}
@@ -187,7 +188,7 @@ def test_whoever_asks_before_validation_is_saved_first(tmp_path, monkeypatch):
   whole, _ = _run(tmp_path / "a", monkeypatch, *flags_)
   wanted = tiny_runs.rows(tmp_path / "a" / "run", "validation.jsonl")
   measure = loop._row
-  for step, done in ((10, [5]), (12, [5, 10])):
+  for step, done in ((10, [0, 5]), (12, [0, 5, 10])):
     with monkeypatch.context() as patch:
 
       def stopped(outer_step, *rest, at=step):
@@ -206,16 +207,82 @@ def test_whoever_asks_before_validation_is_saved_first(tmp_path, monkeypatch):
   assert tiny_runs.rows(run, "validation.jsonl") == wanted
 
 
-def test_the_best_of_no_scores_is_told(tmp_path, monkeypatch, capsys):
+def _with_losses(monkeypatch, *losses):
+  """Makes the validation find these, one after the other."""
   _with_validation(monkeypatch)
+  left = list(losses)
   monkeypatch.setattr(
-    Validation, "losses", lambda self, theta: np.array([np.nan])
+    Validation, "losses", lambda self, theta: np.array([left.pop(0)])
   )
-  _run(
-    *(tmp_path, monkeypatch, "--outer_steps=5"),
-    *("--validate_every=5", "--result=best"),
-  )
+
+
+BEST = ("--outer_steps=5", "--validate_every=5", "--result=best")
+
+
+def test_the_best_of_no_scores_is_told(
+  tmp_path, monkeypatch, capsys, four_steps
+):
+  _with_losses(monkeypatch, *[np.nan] * 4)
+  _run(tmp_path, monkeypatch, *BEST, f"--init_from={four_steps[1]}")
   assert "there is no validation score" in capsys.readouterr().err
+
+
+def test_a_run_that_only_gets_worse_has_its_start_for_result(
+  tmp_path, monkeypatch, capsys, four_steps
+):
+  start, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=0")
+  # Untrained, and after five outer steps.
+  _with_losses(monkeypatch, 2.0, 2.5)
+  found, _ = _run(tmp_path / "b", monkeypatch, *BEST)
+  np.testing.assert_array_equal(found, start)
+  told = capsys.readouterr()
+  assert "was better than that of the theta which the run began" in told.err
+  assert "after outer step 0, validation score +0\n" in told.out
+  # Given weights are scored too, and what is better than they are is told.
+  file = four_steps[1]
+  _with_losses(monkeypatch, 2.0, 1.75, 1.5)
+  found, _ = _run(tmp_path / "c", monkeypatch, *BEST, f"--init_from={file}")
+  assert np.any(found != four_steps[0])
+  told = capsys.readouterr()
+  assert "was better" not in told.err
+  assert "after outer step 5, validation score -0.5\n" in told.out
+  scores = tiny_runs.rows(tmp_path / "c" / "run", "validation.jsonl")
+  assert [(row["outer_step"], row["score"]) for row in scores] == [
+    (0, -0.25),
+    (5, -0.5),
+  ]
+  record = flt_lopt.read_provenance(tmp_path / "c/run/theta.safetensors")
+  assert record["validation"] == {"outer_step": 5, "score": -0.5}
+
+
+def test_a_page_tells_which_weights_were_evaluated(
+  tmp_path, monkeypatch, capsys
+):
+  pytest.importorskip("matplotlib")
+  flags_ = ("--evaluate", "--eval_steps=5", "--eval_seeds=2")
+  _run(tmp_path, monkeypatch, *flags_, "--outer_steps=3")
+  page = tmp_path / "run" / "report.html"
+  assert "Of the weights after" not in page.read_text()
+  _run(tmp_path, monkeypatch, "--outer_steps=6", "--report_every=99")
+  assert "after 3 outer steps; the run has done 6." in page.read_text()
+  assert "report     " in capsys.readouterr().out
+  # What this start has not made is not shown for its own.
+  _run(tmp_path, monkeypatch, "--outer_steps=6", "--report_every=0")
+  told = capsys.readouterr().out
+  assert "optimizer" in told
+  assert "report     " not in told and "pictures   " not in told
+
+
+def test_a_longer_run_tells_what_becomes_of_its_rate(
+  tmp_path, monkeypatch, capsys
+):
+  flags_ = ("--outer_decay=-1",)
+  for steps, warned in ((2, False), (4, True), (4, False)):
+    _run(tmp_path, monkeypatch, *flags_, f"--outer_steps={steps}")
+    told = capsys.readouterr()
+    words = "--outer_steps, which was 2 and is 4: the outer rate jumps up"
+    assert (words in told.err) == warned
+    assert "from here (the outer rate jumps up and falls anew" in told.out
 
 
 def test_a_missing_file_of_a_task_is_no_full_disk(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import tasks
 from meta_train.config import MetaTrainConfig
 from meta_train.engine import training
 from meta_train.engine.objectives import LOG_FLOOR, OBJECTIVES
-from meta_train.engine.unroll import Unroller
+from meta_train.engine.unroll import MAX_LOSS, Unroller
 from meta_train.errors import UserError
 from meta_train.estimators import make_estimator
 
@@ -136,6 +136,25 @@ def test_the_mean_over_unrolls_is_the_objective(name, curve):
   if name in ("log_time", "last"):
     whole = losses_by_unroll(name, LENGTH)
     np.testing.assert_allclose(found.mean(), whole[0], rtol=1e-4)
+
+
+class Broken(Bowl):
+  """A parabola whose held-out loss is whatever one likes."""
+
+  def __init__(self, held_out):
+    self._held_out = held_out
+
+  def sample_batch(self, key, split="train"):
+    del key, split
+    return jnp.float32(self._held_out)
+
+
+@pytest.mark.parametrize("held_out", [np.nan, np.inf, -np.inf])
+def test_a_held_out_loss_that_is_not_finite_is_the_worst(held_out):
+  unroll = make_unroller(Broken(held_out), "validation", 2, length=2)
+  episode, run = unroll.start(jax.random.key(0))
+  _, result = jax.jit(unroll.advance)(THETA, episode, run, jax.random.key(1))
+  assert result.loss == result.reported == MAX_LOSS
 
 
 class Noise(tasks.Task):

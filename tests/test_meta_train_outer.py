@@ -134,15 +134,38 @@ def test_only_visited_families_move_and_compile():
   np.testing.assert_array_equal(calls, 3)
 
 
-def test_an_average_of_theta_is_the_result():
-  loop = make_loop(known(2.0), average=0.75)
+@pytest.mark.parametrize("decay", [0.0, 0.75, 0.99])
+def test_an_average_of_theta_is_the_result(decay):
+  loop = make_loop(known(2.0), average=decay)
   state = loop.init(THETA)
-  theta = average = np.asarray(THETA, np.float64)
-  for _ in range(5):
+  thetas = [np.asarray(THETA, np.float64)]
+  for number in range(1, 6):
     state, _ = loop.step(state)
-    theta = theta - 0.1 * (theta - 2.0)
-    average = 0.75 * average + 0.25 * theta
-  np.testing.assert_allclose(state.average, average, rtol=1e-5)
+    thetas.append(thetas[-1] - 0.1 * (thetas[-1] - 2.0))
+    # Where it began does not count, and the weights of the rest sum up to 1.
+    weights = decay ** np.arange(number - 1, -1, -1.0)
+    expected = np.average(thetas[1:], axis=0, weights=weights)
+    np.testing.assert_allclose(state.average, expected, rtol=1e-5)
+    if not decay:
+      np.testing.assert_array_equal(state.average, state.theta)
+
+
+def test_a_phase_averages_its_own_thetas_alone():
+  parts = phases.parse("memory:4,controller", TREE)
+  loop = make_loop(known(2.0), average=0.99, phases=parts)
+  state, _ = take(loop, loop.init(THETA), 4)
+  begin = UNRAVEL(np.asarray(state.average))
+  state, _ = take(loop, state, 1)
+  np.testing.assert_array_equal(state.average, state.theta)
+  controller = 0.5 + 0.1 * 1.5
+  assert UNRAVEL(state.average)["controller"] == pytest.approx(controller)
+  np.testing.assert_array_equal(
+    UNRAVEL(state.average)["memory"]["a"], begin["memory"]["a"]
+  )
+  # Four thetas from 0 to 2 at a tenth of the way each, of nearly equal weight.
+  np.testing.assert_allclose(
+    begin["memory"]["a"], 2 * (1 - np.mean(0.9 ** np.arange(1, 5))), rtol=1e-2
+  )
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted():

@@ -8,7 +8,7 @@ import evaluation_rows
 import pytest
 
 from meta_train import rows
-from meta_train.reports import plot_style, report, report_html
+from meta_train.reports import plot_style, report, report_files, report_html
 
 pytest.importorskip("matplotlib")
 
@@ -134,6 +134,27 @@ def test_page_without_matplotlib_says_so(tmp_path, monkeypatch):
   page = _Page(report.write_report(_write_run(tmp_path)).read_text())
   assert "matplotlib is not installed" in page.text
   assert "beats adam" in page.text and page.urls == []
+
+
+def test_what_was_made_of_older_weights_says_so(tmp_path):
+  folder = _write_run(tmp_path)
+  note = "Of the weights after 30 outer steps; the run has done 80."
+  evaluated = rows.read_rows(folder / "evaluation.jsonl").rows
+  kernels, _ = rows.read_json(folder / "kernels.json")
+  for outer_step in (80, 30):
+    made_by = {"outer_step": outer_step}
+    learned = [
+      {**row, **(made_by if row["role"] != "baseline" else {})}
+      for row in evaluated
+    ]
+    rows.write_rows(folder / "evaluation.jsonl", learned)
+    rows.write_json(folder / "kernels.json", {**kernels, **made_by})
+    (line,) = report.headlines(folder)
+    assert (note in line) == (outer_step == 30)
+    assert len(report_files.read_run(folder).older) == 2 * (outer_step == 30)
+  text = _Page(report.write_report(folder).read_text()).text
+  # The headline, three pictures and the table.
+  assert text.count(note) == 5
 
 
 def test_headlines_for_the_terminal(tmp_path):

@@ -17,6 +17,14 @@ devices or processes share the work, and nothing random needs to be kept.
 An estimate that is not finite changes nothing but the tasks' own states: the
 step is skipped and counted.
 
+The result is the running average a of theta, that of the present phase alone:
+its n-th outer step makes
+
+    a_n = a_{n-1} + (1 - d) / (1 - d**n) (theta_n - a_{n-1}),    n = 1, 2, ...,
+
+with d the decay, so that theta_k weighs d**(n - k), over the sum of these
+weights. What the phase began with has no weight, and d = 0 gives theta itself.
+
 Main names: `OuterLoop`.
 """
 
@@ -57,7 +65,7 @@ class OuterLoop:
     optimizer: outer optax optimizer; it is given the `length` of the phase
       too, should it want it.
     num_tasks: tasks per family, in all processes together.
-    theta_average: decay per outer step of the average of theta.
+    theta_average: decay per outer step of the average of theta, see above.
     key: the run's key.
     devices: this process's devices that share its tasks; as many in every
       process, and their total number must divide `num_tasks`.
@@ -219,6 +227,7 @@ class OuterLoop:
       joined.gradient,
       phase.free,
       np.float32(phase.length),
+      np.float32(self._weight(outer_step - phase.start + 1)),
     )
     skipped = not np.all(np.isfinite(joined.gradient))
     if skipped and int(spread.skipped) >= MAX_SKIPPED:
@@ -249,6 +258,11 @@ class OuterLoop:
     """
     return self._programs.compiled() + self._apply._cache_size()
 
+  def _weight(self, number: int) -> float:
+    """Returns the average's weight of theta after a phase's n-th outer step."""
+    decay = self._theta_average
+    return (1.0 - decay) / (1.0 - decay**number)
+
   def _all_shares(self, rows: list[shares.Share]) -> shares.Share:
     """Returns the shares of all devices of all processes, in their order."""
     ours = jax.tree.map(
@@ -277,15 +291,15 @@ class OuterLoop:
     return self.place(begun)
 
   def _apply_gradient(
-    self, state: OuterState, gradient, free, length
+    self, state: OuterState, gradient, free, length, weight
   ) -> OuterState:
     updates, optimizer = self._optimizer.update(
       free * gradient, state.optimizer, state.theta, length=length
     )
     theta = optax.apply_updates(state.theta, free * updates)
-    average = optax.incremental_update(
-      theta, state.average, 1.0 - self._theta_average
-    )
+    # In this form the average of what is frozen stays as it is, bit for bit.
+    average = state.average + weight * (theta - state.average)
+    average = jnp.where(weight < 1.0, average, theta)
     finite = jnp.all(jnp.isfinite(gradient))
     theta, average, optimizer = jax.tree.map(
       lambda new, old: jnp.where(finite, new, old),

@@ -3,7 +3,7 @@
 A rate may rise at the start of each phase and fall towards a given outer step
 of it, or towards its end, however long it is.
 
-Main names: `make`, `decay_over_phase`.
+Main names: `make`, `decay_over_phase`, `on_continuing`, `on_going_on`.
 """
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from meta_train.config import MetaTrainConfig
+from meta_train.engine.phases import Phase
 
 
 def make(
@@ -75,3 +76,40 @@ def decay_over_phase(
     return -now * updates, state._replace(count=state.count + 1)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def on_continuing(
+  config: MetaTrainConfig, last: Phase, *, done: int, former_steps: int
+) -> str:
+  """Returns what a run's new length does to its rate; empty where nothing.
+
+  Args:
+    config: the settings of this start.
+    last: the last phase.
+    done: outer steps done.
+    former_steps: `outer_steps` of the start before.
+  """
+  steps = config.outer_steps
+  if config.outer_decay >= 0 or steps == former_steps or done <= last.start:
+    return ""
+  return (
+    f"--outer_decay=-1 follows --outer_steps, which was {former_steps} and is "
+    f"{steps}: the outer rate jumps {'up' if steps > former_steps else 'down'} "
+    f"here and falls anew, so the result is not that of {steps} outer steps at "
+    "once"
+  )
+
+
+def on_going_on(config: MetaTrainConfig, last: Phase) -> str:
+  """Returns what happens to the rate of a run that is made longer, as a clause.
+
+  Args:
+    config: the settings of the run, which has done its `outer_steps`.
+    last: the last phase.
+  """
+  done = config.outer_steps - last.start
+  if config.outer_decay < 0:
+    return "the outer rate jumps up and falls anew, by --outer_decay=-1"
+  if config.outer_decay and done >= config.outer_decay:
+    return f"at 5 % of the outer rate, by --outer_decay={config.outer_decay}"
+  return ""

@@ -14,7 +14,7 @@ class OuterState(NamedTuple):
   Attributes:
     outer_step: finished outer steps.
     theta: flat meta-parameters.
-    average: their running average, the result of meta-training.
+    average: their running average in this phase, the result of meta-training.
     optimizer: state of the outer optimizer.
     skipped: outer steps skipped in a row, up to now.
     tasks: the estimators' states, one entry per family, with this process's

@@ -204,11 +204,31 @@ def cautions(
       f"--phases={config.phases} has a phase that begins at outer step "
       f"{late[0]}, and --outer_steps={steps} is not beyond it"
     )
-  if config.expert and config.expert_fade > steps:
-    found.append(
-      f"--expert_fade={config.expert_fade} is longer than "
-      f"--outer_steps={steps}, so the weights never get to their last values"
-    )
+  ends = [*(phase.start for phase in stretches[1:]), steps]
+  longest = max(
+    min(end, steps) - phase.start for phase, end in zip(stretches, ends)
+  )
+
+  def check(name: str, never: str, *, by_phase: bool = False) -> None:
+    value = getattr(config, name)
+    if value > (longest if by_phase else steps):
+      several = by_phase and len(stretches) > 1
+      than = f"{'every phase of ' * several}--outer_steps={steps}"
+      found.append(f"--{name}={value} is longer than {than}, so {never}")
+
+  if config.expert:
+    check("expert_fade", "the weights never get to their last values")
+  check(
+    "horizon_curriculum",
+    f"inner runs never get to --max_horizon={config.max_horizon}",
+  )
+  check(
+    "outer_warmup",
+    "the outer rate never gets to "
+    f"--outer_learning_rate={config.outer_learning_rate:g}",
+    by_phase=True,
+  )
+  check("outer_decay", "the outer rate never falls to 5 %", by_phase=True)
   return found if steps else []
 
 

@@ -303,8 +303,9 @@ class Unroller:
     params = self._unflatten(run.params)
     loss, _ = task.loss_with_state(params, run.model_state, loss_key, batch)
     normalised = task.normalizer(loss)
-    # What is not a number is as bad as can be.
-    return jnp.where(jnp.isnan(normalised), jnp.inf, normalised)
+    # As for training losses, what is not finite is as bad as can be.
+    finite = jnp.isfinite(loss) & jnp.isfinite(normalised)
+    return jnp.where(finite, normalised, jnp.inf)
 
 
 #: What a diverged run counts where the task's normalizer has no bound.

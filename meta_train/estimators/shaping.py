@@ -12,11 +12,16 @@ Where both halves lose alike, d = 0 and nothing is credited.
 
 The bias: for a loss that is linear in theta, with gradient h and one pair,
 the expectation is rms(sigma) h / |sigma h|, parallel to the gradient but of
-length 1 (where sigma is shared). So each unroll of each task has one vote,
-tasks are averaged as directions rather than gradients, a task whose
-differences are mostly noise has a weaker vote, and where the loss is curved
-on the scale of sigma the direction is off too. The unrolls of an episode no
-longer sum up to the gradient of its loss.
+length 1 (where sigma is shared, and the pair has one perturbation). So each
+unroll of each task has one vote, tasks are averaged as directions rather than
+gradients, a task whose differences are mostly noise has a weaker vote, and
+where the loss is curved on the scale of sigma the direction is off too. The
+unrolls of an episode no longer sum up to the gradient of its loss.
+
+Votes are not alike in `pes`, which credits the sum of an episode's
+perturbations so far: after k unrolls that is sqrt(k) times as long as one, and
+the expectation is up to as much longer, where all of them matter alike. So
+later unrolls of long episodes weigh the most.
 
 Ranks are taken within a task, not over an outer step: losses of different
 tasks have no common scale, and an estimate then depends on no other task, nor

@@ -61,6 +61,8 @@ class Candidate:
     fingerprint: changes whenever the optimizers do.
     eval_params: see `meta_train.evaluation.curves.training_curves`.
     source: a learned optimizer and its theta; `None` for others.
+    outer_step: outer steps that made theta, which rows then tell; `None`: not
+      known, or none of a learned optimizer.
   """
 
   name: str
@@ -70,6 +72,7 @@ class Candidate:
   fingerprint: str
   eval_params: EvalParams | None = None
   source: tuple[Any, PyTree] | None = None
+  outer_step: int | None = None
 
   @property
   def needs_num_steps(self) -> bool:
@@ -122,6 +125,7 @@ def learned_candidate(
   *,
   untrained: PyTree | None = None,
   name: str = "flt",
+  outer_step: int | None = None,
 ) -> Candidate:
   """Makes a learned optimizer, and its untrained self, one candidate.
 
@@ -132,6 +136,7 @@ def learned_candidate(
     untrained: meta-parameters at initialisation, of the same structure;
       `None`: not evaluated.
     name: name of the meta-trained optimizer in rows.
+    outer_step: outer steps that made theta; `None`: not told.
 
   Returns:
     A candidate with one or two variants.
@@ -154,6 +159,7 @@ def learned_candidate(
       [_tree_digest(theta) for theta in thetas],
     ),
     source=(optimizer, theta),
+    outer_step=outer_step,
   )
 
 

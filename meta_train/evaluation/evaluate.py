@@ -125,12 +125,14 @@ def common_fields(
     num_steps: inner steps of a run.
     setting: what a sweep changed: `{"sweep": name, "value": value}`.
   """
+  made_by = candidate.outer_step
   return {
     "format": run_rows.FORMAT,
     "task": task.name,
     "definition": definition(task),
     "num_steps": num_steps,
     "setting": setting,
+    **({} if made_by is None else {"outer_step": made_by}),
     **run_rows.cost(task, candidate, num_steps),
   }
 
@@ -249,6 +251,7 @@ def write_kernels(
   untrained: PyTree,
   *,
   max_lag: int = 1000,
+  outer_step: int | None = None,
 ) -> None:
   """Writes the learned weights over timesteps, before and after.
 
@@ -258,6 +261,7 @@ def write_kernels(
     theta: meta-trained parameters.
     untrained: meta-parameters at initialisation.
     max_lag: largest age in inner steps.
+    outer_step: outer steps that made theta; `None`: not told.
   """
   lags = np.arange(max_lag + 1)
   initial, learned = (
@@ -272,7 +276,8 @@ def write_kernels(
     name: {"initial": rounded(initial[name]), "learned": rounded(weights)}
     for name, weights in learned.items()
   }
-  write_json(path, {"lags": lags.tolist(), "kernels": kernels})
+  made_by = {} if outer_step is None else {"outer_step": outer_step}
+  write_json(path, {**made_by, "lags": lags.tolist(), "kernels": kernels})
 
 
 def evaluate_run(
@@ -284,6 +289,7 @@ def evaluate_run(
   *,
   num_steps: int,
   num_seeds: int = 16,
+  outer_step: int | None = None,
   **options: Any,
 ) -> list[Row]:
   """Evaluates what a run has learned; writes the rows and the kernels.
@@ -299,6 +305,8 @@ def evaluate_run(
     untrained: meta-parameters at initialisation.
     num_steps: inner steps of an evaluation run.
     num_seeds: paired runs per task and optimizer.
+    outer_step: outer steps that made theta, for its rows and the kernels;
+      `None`: not told.
     **options: passed to `evaluate`.
 
   Returns:
@@ -309,7 +317,9 @@ def evaluate_run(
   rows = evaluate(
     tasks,
     [
-      learned_candidate(optimizer, theta, untrained=untrained),
+      learned_candidate(
+        optimizer, theta, untrained=untrained, outer_step=outer_step
+      ),
       baseline_candidate(adam),
     ],
     run_dir / FILE_NAME,
@@ -317,5 +327,7 @@ def evaluate_run(
     num_seeds=num_seeds,
     **options,
   )
-  write_kernels(run_dir / KERNELS, optimizer, theta, untrained)
+  write_kernels(
+    run_dir / KERNELS, optimizer, theta, untrained, outer_step=outer_step
+  )
   return rows

@@ -27,6 +27,7 @@ from meta_train.evaluation.summary import (
 from meta_train.reports import plots, training_plots
 from meta_train.reports import report_html as html
 from meta_train.reports.report_files import (
+  KERNELS,
   RunFiles,
   next_command,
   read_run,
@@ -53,15 +54,19 @@ def headlines(run_dir: str | os.PathLike) -> list[str]:
   Returns:
     How the learned optimizer fared against each tuned baseline.
   """
-  return _headlines(read_run(run_dir).results)
+  return _headlines(read_run(run_dir))
 
 
-def _headlines(results: Iterable[TaskResults]) -> list[str]:
+def _headlines(run: RunFiles) -> list[str]:
   return [
-    headline(result, baseline)
-    for result in results
+    _joined(run.older.get(result.task), headline(result, baseline))
+    for result in run.results
     for baseline in result.tuned
   ]
+
+
+def _joined(*sentences: str | None) -> str:
+  return " ".join(filter(None, sentences))
 
 
 def write_report(run_dir: str | os.PathLike) -> pathlib.Path:
@@ -86,21 +91,28 @@ def _pictures(run: RunFiles) -> Iterable[Picture]:
   """Yields the pictures that the run has data for."""
   for number, result in enumerate(run.results):
     suffix = f"_{number}" if len(run.results) > 1 else ""
+    older = run.older.get(result.task)
     for baseline in result.tuned:
       end = suffix if baseline == "adam" else f"{suffix}_{baseline}"
       yield Picture(
         f"learning_curves{end}",
         plots.learning_curves(result, baseline),
-        f"Training loss on {result.task}. Lines are medians over seeds, bands "
-        "the middle half of them. All optimizers start each seed from the "
-        "same parameters and see the same batches.",
+        _joined(
+          f"Training loss on {result.task}. Lines are medians over seeds, "
+          "bands the middle half of them. All optimizers start each seed from "
+          "the same parameters and see the same batches.",
+          older,
+        ),
         f"Training loss over inner steps on {result.task}",
       )
       yield Picture(
         f"final_losses{end}",
         plots.final_losses(result, baseline),
-        "Loss of the final parameters, averaged over many batches; each line "
-        "is one seed.",
+        _joined(
+          "Loss of the final parameters, averaged over many batches; each line "
+          "is one seed.",
+          older,
+        ),
         f"Final losses of each seed on {result.task}",
       )
   yield from _training_pictures(run)
@@ -108,10 +120,13 @@ def _pictures(run: RunFiles) -> Iterable[Picture]:
     yield Picture(
       "kernels",
       plots.kernels(run.kernels),
-      "What the per-parameter memory keeps of a gradient by its age, and by "
-      "what factor position makes the controller attend to a token of that "
-      "age. In brackets: the area between the two curves over the area under "
-      "the first.",
+      _joined(
+        "What the per-parameter memory keeps of a gradient by its age, and by "
+        "what factor position makes the controller attend to a token of that "
+        "age. In brackets: the area between the two curves over the area under "
+        "the first.",
+        run.older.get(KERNELS),
+      ),
       "Learned kernels over the age of a gradient or token",
     )
 
@@ -166,12 +181,12 @@ def _page(run: RunFiles, pictures: list[html.Html]) -> str:
   sections = [html.element("h1", title)]
   sections += [
     html.element("p", sentence, class_="headline")
-    for sentence in _headlines(run.results)
+    for sentence in _headlines(run)
   ]
   sections += problem_list(run.problems)
   sections.append(html.element("div", *pictures, class_="pictures"))
   for result in run.results:
-    sections += _task_section(result)
+    sections += _task_section(result, run.older.get(result.task))
   sections += _training_section(run.metrics)
   sections += _again_section(run)
   sections += _details("Settings", run.config)
@@ -194,7 +209,9 @@ def _interval(found: Comparison | None) -> str:
   )
 
 
-def _task_section(result: TaskResults) -> list[html.Html]:
+def _task_section(
+  result: TaskResults, older: str | None = None
+) -> list[html.Html]:
   references = list(result.tuned.values())
   header = ["Optimizer", "Final training loss"]
   for reference in references:
@@ -227,7 +244,8 @@ def _task_section(result: TaskResults) -> list[html.Html]:
   grid = [
     grid[rate] for grid in result.baselines.values() for rate in sorted(grid)
   ]
-  notes = [
+  notes = [older] if older else []
+  notes += [
     "Means over seeds. The ratio is that of mean final training losses, with "
     "the 95 % interval of a paired bootstrap; below 1 is better. A baseline's "
     "rate is the best of its grid on these same runs, which favours the "

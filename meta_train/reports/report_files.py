@@ -30,6 +30,8 @@ class RunFiles(NamedTuple):
     metrics: rows of meta-training.
     validation: scores on the validation tasks.
     results: the evaluation, task by task.
+    older: what to say of an evaluation, by task, and of the kernels, under
+      `KERNELS`, where they are of other weights than the present ones.
     kernels: see `meta_train.reports.plots.kernels`; `None` if there are none.
     problems: a sentence for each thing that is missing or damaged.
   """
@@ -40,6 +42,7 @@ class RunFiles(NamedTuple):
   metrics: list[Row]
   validation: list[Row]
   results: list[TaskResults]
+  older: Mapping[str, str]
   kernels: Mapping[str, Any] | None
   problems: list[str]
 
@@ -81,6 +84,7 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
     metrics=metrics.rows,
     validation=scores.rows,
     results=results,
+    older=_older(settings, metrics.rows, whole, kernels),
     kernels=kernels,
     problems=[
       *config_problems,
@@ -93,6 +97,30 @@ def read_run(run_dir: str | os.PathLike) -> RunFiles:
       *kernel_problems,
     ],
   )
+
+
+def _older(
+  settings: Mapping[str, Any],
+  metrics: list[Row],
+  evaluation: list[Row],
+  kernels: Mapping[str, Any] | None,
+) -> dict[str, str]:
+  """Returns what was made of weights of another outer step than the last."""
+  done = max(
+    (row["outer_step"] for row in metrics), default=settings.get("outer_steps")
+  )
+  made_by = {
+    row["task"]: row.get("outer_step")
+    for row in evaluation
+    if row["role"] == "learned"
+  }
+  made_by[KERNELS] = (kernels or {}).get("outer_step")
+  return {
+    what: f"Of the weights after {step:,} outer steps; the run has done "
+    f"{done:,}."
+    for what, step in made_by.items()
+    if isinstance(step, int) and isinstance(done, int) and step != done
+  }
 
 
 def _is_evaluated(settings: Mapping[str, Any], rows: list[Row]) -> bool:

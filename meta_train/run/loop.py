@@ -19,13 +19,13 @@ from jax.flatten_util import ravel_pytree
 
 from meta_train.command import signals
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import meter, training
+from meta_train.engine import meter, outer_optimizer, training
 from meta_train.evaluation.problems import Problems
 from meta_train.reports import report
 from meta_train.run import memory_maps, run_folder, saved, tensorboard
 from meta_train.run.live_report import LiveReport
 from meta_train.run.progress import Progress
-from meta_train.run.saved import Saved
+from meta_train.run.saved import Best, Saved
 from meta_train.run.validation import Validation
 from meta_train.terminal import say
 
@@ -67,6 +67,7 @@ def train(
     on_accepted=lambda: _announce(config, parts, folder),
   )
   outer_step = int(state.outer.outer_step)
+  _warn_of_rate(config, parts, folder, outer_step)
   if outer_step < config.outer_steps:
     loop.compile(state.outer, config.outer_steps - outer_step)
     if folder is not None and (advice := memory_maps.advice()):
@@ -109,6 +110,8 @@ def train(
         write(row)
       return state
 
+    if config.result == "best" and config.validate_every and validate.names:
+      state = _score_start(config, validate, parts, state, folder)
     behind = stopping = False
     if is_due() and group.any(_is_missing(folder, outer_step)):
       state = validated(state)
@@ -175,6 +178,24 @@ def _announce(
     )
 
 
+def _warn_of_rate(
+  config: MetaTrainConfig,
+  parts: training.Parts,
+  folder: run_folder.RunFolder | None,
+  outer_step: int,
+) -> None:
+  if folder is None or folder.former is None:
+    return
+  text = outer_optimizer.on_continuing(
+    config,
+    parts.loop.phases[-1],
+    done=outer_step,
+    former_steps=folder.former.outer_steps,
+  )
+  if text:
+    say(f"warning: {text}")
+
+
 def _row(
   outer_step: int,
   state: Saved,
@@ -216,6 +237,32 @@ def _is_missing(folder: run_folder.RunFolder | None, outer_step: int) -> bool:
   )
 
 
+def _score_start(
+  config: MetaTrainConfig,
+  validate: Validation,
+  parts: training.Parts,
+  state: Saved,
+  folder: run_folder.RunFolder | None,
+) -> Saved:
+  """Lets the theta that the run began with be the best, as any other.
+
+  The untrained one has a score of 0 by definition, whenever it is asked for;
+  given weights are scored before the first outer step, and then alone.
+  """
+  if folder is None:
+    return state
+  begins = config.outer_steps and not int(state.outer.outer_step)
+  if not config.init_from:
+    theta, _ = ravel_pytree(parts.theta)
+    row = _score_row(0, validate, np.zeros(len(validate.names)))
+    state = state._replace(best=_better(state.best, 0, 0.0, theta))
+  elif begins:
+    state, row = _validate(validate, parts, state, folder)
+  if begins and _is_missing(folder, 0):
+    folder.append_validation(row)
+  return state
+
+
 def _validate(
   validate: Validation,
   parts: training.Parts,
@@ -234,20 +281,31 @@ def _validate(
     start, _ = ravel_pytree(parts.lopt.init(jax.random.key(0)))
     best = best._replace(untrained=validate.losses(start))
   gains = validate.losses(theta) - best.untrained
-  outer_step, score = int(state.outer.outer_step), float(np.mean(gains))
+  outer_step = int(state.outer.outer_step)
+  best = _better(best, outer_step, float(np.mean(gains)), theta)
+  row = _score_row(outer_step, validate, gains)
+  return state._replace(best=best), row
+
+
+def _score_row(
+  outer_step: int, validate: Validation, gains: np.ndarray
+) -> dict[str, Any]:
   each = zip(validate.names, map(float, gains))
-  row = {
+  return {
     "outer_step": outer_step,
-    "score": score,
+    "score": float(np.mean(gains)),
     **{f"score/{name}": gain for name, gain in each},
   }
-  if score < best.score:
-    best = best._replace(
-      outer_step=np.array(outer_step, np.int64),
-      score=np.array(score),
-      theta=np.asarray(theta),
-    )
-  return state._replace(best=best), row
+
+
+def _better(best: Best, outer_step: int, score: float, theta) -> Best:
+  if not score < best.score:
+    return best
+  return best._replace(
+    outer_step=np.array(outer_step, np.int64),
+    score=np.array(score),
+    theta=np.asarray(theta),
+  )
 
 
 def _save(

@@ -47,6 +47,8 @@ class RunFolder:
     table: the same rows in `metrics.csv`.
     validation: the rows of `validation.jsonl`, with an `outer_step` each.
     checkpoints: the run's checkpoints.
+    former: the settings so far of the run that is continued; None for a new
+      one.
   """
 
   def __init__(
@@ -64,7 +66,7 @@ class RunFolder:
     self._used = used
     self._lock = lock
     self._command = command
-    self._former = former
+    self.former = former
     self.metrics = json_lines.JsonLines(path / METRICS)
     self.table = csv_rows.CsvRows(path / TABLE)
     self.validation = json_lines.JsonLines(path / VALIDATION)
@@ -103,14 +105,14 @@ class RunFolder:
         f"{outer_step} that the run in {self.path} has done already; use at "
         f"least {outer_step}, or another --run_dir"
       )
-    if found is None and self._former is not None:
-      self._check_never_saved(self._former)
+    if found is None and self.former is not None:
+      self._check_never_saved(self.former)
     try:
       self.checkpoints.set_aside()
       for rows in (self.metrics, self.validation):
         rows.keep(lambda row: 0 <= _outer_step(row) <= outer_step)
       self.table.rewrite(self.metrics.read())
-      if self._former is not None:
+      if self.former is not None:
         if found is not None:
           run_record.warn_of_changes(self.path, self.config, self._used)
         run_record.describe_start(

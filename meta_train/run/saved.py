@@ -23,8 +23,8 @@ class Best(NamedTuple):
   """What validation has found so far.
 
   Attributes:
-    outer_step: when the score was lowest; 0: nothing was validated.
-    score: that score.
+    outer_step: when the score was lowest; 0: where the run began.
+    score: that score; infinite: nothing was validated.
     theta: the running average of theta then.
     untrained: log of the loss of the untrained optimizer, by task.
   """

@@ -13,7 +13,7 @@ import numpy as np
 
 import flt_lopt
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import training
+from meta_train.engine import outer_optimizer, training
 from meta_train.engine.processes import Group
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import check_validation, load_problems
@@ -55,7 +55,8 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
   }
   with run_folder.open_run(config, command=sys.argv, used=used) as folder:
     state = train(parts, config, problems, folder)
-    theta = parts.unravel(_result(config, state))
+    outer_step, flat = _result(config, state)
+    theta = parts.unravel(flat)
     with folder.writing():
       flt_lopt.save(
         folder.path / WEIGHTS,
@@ -64,11 +65,11 @@ def run(config: MetaTrainConfig, group: Group | None = None) -> None:
         _provenance(config, problems, state.best),
       )
       if config.evaluate:
-        _evaluate(config, parts, problems, theta, folder.path)
+        _evaluate(config, parts, problems, theta, folder.path, outer_step)
       if config.evaluate or config.report_every:
         report.write_report(folder.path)
   group.scatter([b""] * group.size)
-  _finish(config)
+  _finish(config, parts, state.best)
 
 
 def _common(config: MetaTrainConfig) -> dict[str, Any]:
@@ -79,16 +80,24 @@ def _common(config: MetaTrainConfig) -> dict[str, Any]:
   return {name: x for name, x in settings.items() if name not in own}
 
 
-def _result(config: MetaTrainConfig, state: Saved):
+def _result(config: MetaTrainConfig, state: Saved) -> tuple[int, Any]:
+  """Returns the flat theta that is the result, and the outer steps it took."""
+  end = int(state.outer.outer_step), state.outer.average
   if config.result != "best":
-    return state.outer.average
-  if state.best.outer_step:
-    return np.asarray(state.best.theta)
-  say(
-    "warning: --result=best, but there is no validation score; the result is "
-    "the running average at the end"
-  )
-  return state.outer.average
+    return end
+  best = state.best
+  if not np.isfinite(best.score):
+    say(
+      "warning: --result=best, but there is no validation score; the result is "
+      "the running average at the end"
+    )
+    return end
+  if not best.outer_step and end[0]:
+    say(
+      "warning: no validation score was better than that of the theta which "
+      f"the run began with, {float(best.score):+.4g}; the result is that one"
+    )
+  return int(best.outer_step), np.asarray(best.theta)
 
 
 def _provenance(
@@ -108,12 +117,14 @@ def _provenance(
 
 
 def _validation_record(best: Best) -> dict[str, Any] | None:
-  if not best.outer_step:
+  if not np.isfinite(best.score):
     return None
   return {"outer_step": int(best.outer_step), "score": float(best.score)}
 
 
-def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
+def _evaluate(
+  config, parts, problems, theta, path: pathlib.Path, outer_step: int
+) -> None:
   say(
     f"evaluating on {_names(problems.held_out)}: {config.eval_seeds} seeds, "
     f"{config.eval_steps} steps"
@@ -126,26 +137,34 @@ def _evaluate(config, parts, problems, theta, path: pathlib.Path) -> None:
     parts.lopt.init(jax.random.key(0)),
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
+    outer_step=outer_step,
     devices=machine.devices(config.num_devices),
     on_group=lambda text: say(f"  {text}"),
   )
 
 
-def _finish(config: MetaTrainConfig) -> None:
+def _finish(config: MetaTrainConfig, parts: training.Parts, best: Best) -> None:
   """Prints the result, where it is, and what to do next."""
   folder = pathlib.Path(config.folder)
+  if config.result == "best" and np.isfinite(best.score):
+    say(
+      f"result     after outer step {int(best.outer_step)}, validation score "
+      f"{float(best.score):+.4g}",
+      sys.stdout,
+    )
   for sentence in report.headlines(folder) if config.evaluate else ():
     say(sentence, sys.stdout)
-  for what, name in (
-    ("optimizer", WEIGHTS),
-    ("pictures ", report.PICTURES),
-    ("report   ", report.REPORT),
-  ):
+  made = [("optimizer", WEIGHTS)]
+  if config.evaluate or config.report_every:  # Else they may be older ones.
+    made += [("pictures ", report.PICTURES), ("report   ", report.REPORT)]
+  for what, name in made:
     if (folder / name).exists():
       say(f"{what}  {folder / name}", sys.stdout)
   if config.outer_steps:
     command = report_files.next_command(report_files.read_run(folder))
-    say(f"next: as long again, from here: {command}", sys.stdout)
+    clause = outer_optimizer.on_going_on(config, parts.loop.phases[-1])
+    how = f" ({clause})" if clause else ""
+    say(f"next: as long again, from here{how}: {command}", sys.stdout)
 
 
 def _names(problems) -> str:
