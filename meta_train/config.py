@@ -261,8 +261,9 @@ class MetaTrainConfig:
 
   theta_average: float = option(
     0.99,
-    "decay per outer step of the running average of theta that is the result; "
-    "0: the last theta",
+    "decay per outer step of the running average of theta that is the result, "
+    "over the present phase alone and without a bias to its start; 0: the last "
+    "theta",
     low=0.0,
     below=1.0,
   )
@@ -285,7 +286,8 @@ class MetaTrainConfig:
   result: str = option(
     "average",
     "which theta is the result: average (the running average at the end), or "
-    "best (the running average when its validation score was lowest)",
+    "best (the running average when its validation score was lowest, or what "
+    "the run began with where nothing was better)",
     may_change=True,
   )
 

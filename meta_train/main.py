@@ -70,7 +70,6 @@ def _dispatch(arguments: Sequence[str]) -> None:
 def _run(config: MetaTrainConfig) -> None:
   _check_suite(config)
   import flt_lopt
-  from meta_train.engine import idle_settings
   from meta_train.run import machine, whole
 
   group = machine.set_up(
@@ -82,9 +81,6 @@ def _run(config: MetaTrainConfig) -> None:
   )
   try:
     with contextlib.closing(group):
-      if group.rank == 0:
-        for text in idle_settings.cautions(config):
-          terminal.say(f"warning: {text}")
       whole.run(config, group)
   except flt_lopt.WeightsError as error:
     raise UserError(str(error)) from error

@@ -137,6 +137,13 @@ def test_the_flag_reaches_the_estimators(monkeypatch):
       "lets step learn, which --sigma_scale or --rate_scale",
     ),
     ({"phases": "memory:3,step", "rate_scale": "step:0"}, "lets step learn"),
+    (
+      {
+        "sigma_scale": "memory:0,step:0",
+        "rate_scale": "direction:0,controller:0",
+      },
+      "leave nothing that learns",
+    ),
   ],
 )
 def test_settings_that_do_nothing_are_refused(changes, words):

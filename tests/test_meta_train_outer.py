@@ -248,7 +248,8 @@ def test_phases_freeze_groups_and_begin_anew_without_compiling():
     ("memory,controller", "every phase but the last"),
     ("memory:0,controller", "every phase but the last"),
     ("memory:x,controller", "every phase but the last"),
-    ("memory:3,controller:4", "every phase but the last"),
+    ("memory:3,controller:4", "goes on to the end; write controller$"),
+    ("memory:5", "goes on to the end; write memory$"),
     ("memory:3,", "names ''"),
   ],
 )

@@ -55,6 +55,11 @@ def parse(
     UserError: a group is unknown or cannot learn, or the lengths are not as
       stated.
   """
+  if not text and not np.any(learns):
+    raise UserError(
+      "--sigma_scale and --rate_scale together leave nothing that learns; give "
+      "some group a scale above 0 in both"
+    )
   phases, start = [], 0
   parts = (text or "+".join(theta)).split(",")
   for number, part in enumerate(parts):
@@ -73,7 +78,12 @@ def parse(
       rest = max(outer_steps - start, 0)
       phases.append(Phase(start, _free(theta, chosen), rest))
       break
-    if last or not length.strip().isdecimal() or not int(length):
+    if last:
+      raise UserError(
+        f"--phases={text} gives a length to its last phase, which goes on to "
+        f"the end; write {names}"
+      )
+    if not length.strip().isdecimal() or not int(length):
       raise UserError(
         f"--phases={text} must say for every phase but the last how many outer "
         "steps it takes, as in memory+direction+step:3000,controller"

@@ -86,7 +86,7 @@ def read(
 
 def _of_another(task: str, differing: Sequence[str]) -> str:
   return (
-    f"{task}: the shipped baselines are of another {' and '.join(differing)} "
+    f"{task}: the shipped baselines have another {' and '.join(differing)} "
     "and were refused; compute them with --compute_baselines, or make them "
     f"anew with {REMAKE}"
   )

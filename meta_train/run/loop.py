@@ -19,7 +19,12 @@ from jax.flatten_util import ravel_pytree
 
 from meta_train.command import signals
 from meta_train.config import MetaTrainConfig
-from meta_train.engine import meter, outer_optimizer, training
+from meta_train.engine import (
+  idle_settings,
+  meter,
+  outer_optimizer,
+  training,
+)
 from meta_train.evaluation.problems import Problems
 from meta_train.reports import report
 from meta_train.run import memory_maps, run_folder, saved, tensorboard
@@ -169,7 +174,10 @@ def _announce(
     f"meta-training on {_shortened(parts.names)}: {config.outer_steps} outer "
     f"steps of {parts.inner_steps:.0f} inner steps; {folder.path}"
   )
-  for text in training.cautions(config, parts.loop.phases):
+  for text in (
+    *idle_settings.cautions(config),
+    *training.cautions(config, parts.loop.phases),
+  ):
     say(f"warning: {text}")
   if len(parts.names) > 4:
     say(
