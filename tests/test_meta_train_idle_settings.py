@@ -4,13 +4,13 @@ import re
 
 import jax
 import pytest
+import tiny_runs
 
-from meta_train import configs, main
+from meta_train import configs
 from meta_train.config import MetaTrainConfig
 from meta_train.engine import idle_settings, processes, training
 from meta_train.errors import UserError
 from meta_train.evaluation.problems import choose_tasks, load_problems
-from meta_train.run import machine, whole
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,11 @@ def test_recipes_have_no_idle_settings():
     assert not idle_settings.cautions(configs.get_recipe(name))
 
 
-def test_a_run_tells_them_once(monkeypatch, capsys):
-  for rank, times in ((0, 1), (1, 0)):
-    group = processes.Group()
-    group.rank = rank
-    monkeypatch.setattr(machine, "set_up", lambda *_, group=group, **__: group)
-    monkeypatch.setattr(whole, "run", lambda config, group: None)
-    assert main.main(["--validation_steps=9"]) == 0
-    said = capsys.readouterr().err
-    assert said.count("warning: --validation_steps=9") == times
+def test_a_run_tells_them_once(tmp_path, monkeypatch, capsys):
+  settings = ("--validation_steps=9", "--outer_steps=0")
+  tiny_runs.run_here(tmp_path, monkeypatch, *settings)
+  said = capsys.readouterr().err
+  assert said.count("warning: --validation_steps=9") == 1
 
 
 def test_buffers_that_nothing_begins_in_are_refused():
