@@ -76,7 +76,7 @@ def test_a_changed_task_of_ones_own_is_a_warning(tmp_path, caplog, monkeypatch):
   file = tmp_path / "task_that_changes.py"
   file.write_text("class Mine: pass")
   monkeypatch.syspath_prepend(tmp_path)
-  importlib.import_module("task_that_changes")
+  importlib.import_module(file.stem)
   task = "task_that_changes:Mine"
   for _ in range(2):
     _resume(tmp_path / "run", task=task)

@@ -19,8 +19,8 @@ shallow networks on digits (2.6e-5 against 2.3e-5 on `mlp_digits_48`), and
 worse on data of other kinds and on deeper networks: by the second command it
 ends lower than tuned Adam on 3 of 14 tasks, with 1 of 70 runs failed.
 `starter`, whose steps are normalised and whose families are of many kinds,
-does better on the same tasks: what this recipe is for is comparison with the
-field, and for a start on one's own kind of network.
+does so on 11 of these: what this recipe is for is comparison with the field,
+and for a start on one's own kind of network.
 """
 
 from meta_train.config import MetaTrainConfig
