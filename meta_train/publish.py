@@ -8,8 +8,6 @@ TO` makes the page anew.
 Main names: `main`, `publish`.
 """
 
-import gzip
-import json
 import os
 import pathlib
 import shutil
@@ -23,7 +21,7 @@ from meta_train.evaluation.baseline_results import is_shipped
 from meta_train.evaluation.evaluate import FILE_NAME
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
 from meta_train.evaluation.sweeps import is_refusal
-from meta_train.rows import finite, read_json, read_rows, write_json
+from meta_train.rows import read_json, read_rows, write_json, write_rows
 
 _PACKED = f"{FILE_NAME}.gz"
 _HELP = """\
@@ -99,10 +97,6 @@ def _publish_evaluation(
       f"({' '.join([*problems, *rows.problems])}); name one that is"
     )
   kept = [row for row in rows.rows if not is_shipped(row)]
-  text = "".join(
-    json.dumps(finite(row), allow_nan=False, separators=(",", ":")) + "\n"
-    for row in kept
-  )
   about = {name: about[name] for name in about if name != "settings"}
   # What else there was is told anew, from the baselines that ship when the
   # page is made.
@@ -115,9 +109,7 @@ def _publish_evaluation(
   for file in _beside_rows(target):
     file.unlink(missing_ok=True)
   write_json(target / ABOUT, about)
-  # Without the time, so that the same rows are the same file.
-  packed = gzip.compress(text.encode(), mtime=0)
-  (target / _PACKED).write_bytes(packed)
+  write_rows(target / _PACKED, kept)
   for file in _beside_rows(source) if kernels else [source / OVERHEAD]:
     if file.exists():
       shutil.copyfile(file, target / file.name)

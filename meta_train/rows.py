@@ -77,11 +77,17 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
   """Writes rows as JSON lines, replacing the file as a whole.
 
   Args:
-    path: file to write.
+    path: file to write; packed, if its name ends with `.gz`.
     rows: one JSON object each; numbers that are not finite become null.
   """
-  text = "".join(_dumps(row) + "\n" for row in rows)
-  write_text(path, text)
+  path = pathlib.Path(path)
+  if path.suffix != ".gz":
+    write_text(path, "".join(_dumps(row) + "\n" for row in rows))
+    return
+  text = "".join(_dumps(row, separators=(",", ":")) + "\n" for row in rows)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Without the time, so that the same rows are the same file.
+  _atomic_file.write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

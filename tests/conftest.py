@@ -40,3 +40,21 @@ def pytest_collection_finish() -> None:
 def pytest_xdist_auto_num_workers() -> int:
   """Lets `-n auto` start few workers: each holds a jax of its own."""
   return min(4, os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tmp_path_factory):
+  """A folder of baseline results; see `tiny_baselines`."""
+  import tiny_baselines  # Imports jax, for which settings must have been made.
+
+  folder = tmp_path_factory.mktemp("tiny_results")
+  assert len(tiny_baselines.make(folder)) == 2
+  return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny_results, tmp_path):
+  """The same, to be changed."""
+  for path in tiny_results.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  return tmp_path

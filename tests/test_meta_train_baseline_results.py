@@ -20,20 +20,6 @@ from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("results")
-  assert len(tiny_baselines.make(folder)) == 2
-  return folder
-
-
-@pytest.fixture
-def copy(made, tmp_path):
-  for path in made.iterdir():
-    (tmp_path / path.name).write_bytes(path.read_bytes())
-  return tmp_path
-
-
 def test_a_revision_of_what_is_computed_is_another_definition(monkeypatch):
   task = tasks.registry.task("quadratic_16", "held_out")
   before = definition(task)
@@ -42,10 +28,10 @@ def test_a_revision_of_what_is_computed_is_another_definition(monkeypatch):
   assert definition(task) != before
 
 
-def test_another_definition_is_refused(made):
+def test_another_definition_is_refused(tiny_results):
   task = Quadratic()
   task.size = 5
-  found, problems = tiny_baselines.read(made, task=task)
+  found, problems = tiny_baselines.read(tiny_results, task=task)
   assert found == {}
   assert "another definition" in problems[0]
   assert "python -m meta_train.make_baselines" in problems[0]
@@ -54,19 +40,19 @@ def test_another_definition_is_refused(made):
 @pytest.mark.parametrize(
   "changes", [{"num_steps": STEPS + 1}, {"num_seeds": SEEDS + 1}]
 )
-def test_other_steps_or_more_seeds_are_refused(made, changes):
-  found, problems = tiny_baselines.read(made, **changes)
+def test_other_steps_or_more_seeds_are_refused(tiny_results, changes):
+  found, problems = tiny_baselines.read(tiny_results, **changes)
   assert found == {} and "refused" in problems[0]
 
 
-def test_fewer_seeds_are_fine(made):
-  found, problems = tiny_baselines.read(made, num_seeds=1)
+def test_fewer_seeds_are_fine(tiny_results):
+  found, problems = tiny_baselines.read(tiny_results, num_seeds=1)
   assert problems == []
   assert {row["seed"] for row in found["sgd"]} == {0, 1000}
 
 
-def test_changed_data_is_found_by_the_initial_losses(made):
-  shipped, _ = tiny_baselines.read(made)
+def test_changed_data_is_found_by_the_initial_losses(tiny_results):
+  shipped, _ = tiny_baselines.read(tiny_results)
   starts = {
     row["seed"]: row["first_loss"]
     for row in shipped["adam"]
@@ -91,9 +77,9 @@ def test_missing_and_damaged_files_are_told(tmp_path):
   assert tiny_baselines.read(tmp_path)[0] == {}
 
 
-def _candidate_row(made, **changes):
+def _candidate_row(tiny_results, **changes):
   """A row of an optimizer that started as seed 0 of the file's runs did."""
-  header, rows = baseline_files.load(made / "quadratic.jsonl.gz")
+  header, rows = baseline_files.load(tiny_results / "quadratic.jsonl.gz")
   first = next(
     row["first_loss"]
     for row in rows
@@ -113,52 +99,55 @@ def _beside_and_told(rows, folder, wanted=None, registered=(ADAM, SGD)):
   return baseline_results.beside(rows, wanted, folder, registered=registered)
 
 
-def test_a_baseline_of_ones_own_does_not_hide_the_shipped_others(made):
-  ours = _candidate_row(made)
+def test_a_baseline_of_ones_own_does_not_hide_the_shipped_others(tiny_results):
+  ours = _candidate_row(tiny_results)
   own = {**ours, "optimizer": "sgd", "role": "baseline", "learning_rate": 0.3}
-  found, problems = _beside_and_told([ours, own], made)
+  found, problems = _beside_and_told([ours, own], tiny_results)
   assert {row["optimizer"] for row in found} == {"adam"} and problems == []
 
 
-def test_what_is_not_put_beside_is_told(made):
-  row = _candidate_row(made)
+def test_what_is_not_put_beside_is_told(tiny_results):
+  row = _candidate_row(tiny_results)
   other = dataclasses.replace(ADAM, rates=(0.02, 0.2))
-  _, (said,) = _beside_and_told([row], made, registered=(other, SGD))
+  _, (said,) = _beside_and_told([row], tiny_results, registered=(other, SGD))
   assert said.startswith(
     "quadratic: the shipped results of adam are of another"
   )
-  _, (said,) = _beside_and_told([{**row, "definition": "other"}], made)
+  _, (said,) = _beside_and_told([{**row, "definition": "other"}], tiny_results)
   assert "another definition and were refused" in said
-  _, said = _beside_and_told([{**row, "first_loss": 123.0}], made)
+  _, said = _beside_and_told([{**row, "first_loss": 123.0}], tiny_results)
   assert len(said) == 2 and "started from other losses" in said[0]
   # A row without the loss says nothing.
-  assert _beside_and_told([{**row, "first_loss": None}], made)[1] == []
+  assert _beside_and_told([{**row, "first_loss": None}], tiny_results)[1] == []
 
 
-def test_another_version_of_optax_is_told(copy, monkeypatch):
-  path, row = copy / "quadratic.jsonl.gz", _candidate_row(copy, group="ours")
+def test_another_version_of_optax_is_told(tiny_copy, monkeypatch):
+  path, row = (
+    tiny_copy / "quadratic.jsonl.gz",
+    _candidate_row(tiny_copy, group="ours"),
+  )
   file = baseline_files.load(path)
   file.header["provenance"]["sgd"]["versions"] = {"optax": "0.0.1"}
   baseline_files.write(path, file)
-  found, (said,) = _beside_and_told([row], copy)
+  found, (said,) = _beside_and_told([row], tiny_copy)
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
   assert "results of sgd are of optax 0.0.1" in said
-  monkeypatch.setattr(baseline_files, "FOLDER", copy)
+  monkeypatch.setattr(baseline_files, "FOLDER", tiny_copy)
   plan = _plan(Quadratic())
   assert said in evaluation_plan.shipped_baselines(plan, [row])[1]
 
 
 @pytest.mark.parametrize("name", ["num_final_batches", "smoothing"])
-def test_another_way_of_measuring_is_refused(copy, name):
-  path = copy / "quadratic.jsonl.gz"
+def test_another_way_of_measuring_is_refused(tiny_copy, name):
+  path = tiny_copy / "quadratic.jsonl.gz"
   file = baseline_files.load(path)
   baseline_files.write(path, file._replace(header={**file.header, name: 0.5}))
-  found, problems = tiny_baselines.read(copy)
+  found, problems = tiny_baselines.read(tiny_copy)
   assert found == {} and f"another {name}" in problems[0]
 
 
-def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
-  found = _beside([_candidate_row(made)], made)
+def test_rows_of_candidates_get_the_shipped_ones_beside_them(tiny_results):
+  found = _beside([_candidate_row(tiny_results)], tiny_results)
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
   assert {row["role"] for row in found} == {"baseline", "tuning", "envelope"}
   # Only seeds that the candidate has run, and the one for tuning.
@@ -180,38 +169,43 @@ def test_rows_of_candidates_get_the_shipped_ones_beside_them(made):
     {"role": "baseline"},
   ],
 )
-def test_nothing_is_put_beside_what_it_does_not_fit(made, changes):
-  row = _candidate_row(made, **changes)
-  assert _beside([row], made) == []
+def test_nothing_is_put_beside_what_it_does_not_fit(tiny_results, changes):
+  row = _candidate_row(tiny_results, **changes)
+  assert _beside([row], tiny_results) == []
 
 
-def test_only_baselines_that_are_wanted_and_unchanged_are_put_beside(made):
-  row = _candidate_row(made)
-  assert _beside([row], made, wanted={}) == []
-  found = _beside([row], made, wanted={"sgd": "its description"})
+def test_only_baselines_that_are_wanted_and_unchanged_are_put_beside(
+  tiny_results,
+):
+  row = _candidate_row(tiny_results)
+  assert _beside([row], tiny_results, wanted={}) == []
+  found = _beside([row], tiny_results, wanted={"sgd": "its description"})
   assert {row["optimizer"] for row in found} == {"sgd"}
   other = dataclasses.replace(ADAM, rates=(0.02, 0.2))
-  found = _beside([row], made, registered=(other, SGD))
+  found = _beside([row], tiny_results, registered=(other, SGD))
   assert {row["optimizer"] for row in found} == {"sgd"}
 
 
 @pytest.mark.parametrize(
   "changes", [{"format": 1}, {"tuning_seed": 7}, {"reference_steps": STEPS}]
 )
-def test_files_of_another_protocol_are_put_beside_nothing(copy, changes):
-  row, path = _candidate_row(copy), copy / "quadratic.jsonl.gz"
+def test_files_of_another_protocol_are_put_beside_nothing(tiny_copy, changes):
+  row, path = (
+    _candidate_row(tiny_copy),
+    tiny_copy / "quadratic.jsonl.gz",
+  )
   file = baseline_files.load(path)
   changed = file._replace(header={**file.header, **changes})
   baseline_files.write(path, changed)
-  assert _beside([row], copy) == []
+  assert _beside([row], tiny_copy) == []
 
 
 def test_old_shipped_rows_do_not_hide_that_new_ones_are_refused(
-  made, monkeypatch
+  tiny_results, monkeypatch
 ):
-  monkeypatch.setattr(baseline_files, "FOLDER", made)
+  monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())
-  ours = _candidate_row(made, group="ours")
+  ours = _candidate_row(tiny_results, group="ours")
   shipped, problems = evaluation_plan.shipped_baselines(plan, [ours])
   assert problems == []
   assert {row["optimizer"] for row in shipped} == {"adam", "sgd"}
@@ -233,10 +227,10 @@ def test_old_shipped_rows_do_not_hide_that_new_ones_are_refused(
   )
 
 
-def test_what_started_from_other_losses_is_computed(made, monkeypatch):
-  monkeypatch.setattr(baseline_files, "FOLDER", made)
+def test_what_started_from_other_losses_is_computed(tiny_results, monkeypatch):
+  monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())._replace(compute_baselines=True)
-  ours = _candidate_row(made, group="ours")
+  ours = _candidate_row(tiny_results, group="ours")
   assert evaluation_plan.baseline_jobs(plan, [ours]) == []
   ours["first_loss"] *= 1.01
   first, second = evaluation_plan.baseline_jobs(plan, [ours])
@@ -251,10 +245,10 @@ def test_what_started_from_other_losses_is_computed(made, monkeypatch):
   assert any("sgd started from other losses" in each for each in problems)
 
 
-def test_envelopes_of_more_seeds_are_told(made, monkeypatch):
-  monkeypatch.setattr(baseline_files, "FOLDER", made)
+def test_envelopes_of_more_seeds_are_told(tiny_results, monkeypatch):
+  monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())._replace(num_seeds=SEEDS - 1)
-  ours = _candidate_row(made, group="ours")
+  ours = _candidate_row(tiny_results, group="ours")
   found, (sentence,) = evaluation_plan.shipped_baselines(plan, [ours])
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
   assert f"more than the {SEEDS - 1} seeds" in sentence

@@ -18,22 +18,8 @@ from meta_train.evaluation import (
 )
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("results")
-  assert len(tiny_baselines.make(folder)) == 2
-  return folder
-
-
-@pytest.fixture
-def copy(made, tmp_path):
-  for path in made.iterdir():
-    (tmp_path / path.name).write_bytes(path.read_bytes())
-  return tmp_path
-
-
-def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(made):
-  found, problems = tiny_baselines.read(made)
+def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(tiny_results):
+  found, problems = tiny_baselines.read(tiny_results)
   assert problems == []
   rows = found["adam"]
   runs = [row for row in rows if row["role"] == "baseline"]
@@ -49,8 +35,8 @@ def test_adam_has_all_runs_and_an_envelope_of_twice_the_steps(made):
   assert envelope["curve"][STEPS - 1] <= mean * 1.001
 
 
-def test_others_are_tuned_on_a_seed_of_their_own(made):
-  rows = tiny_baselines.read(made)[0]["sgd"]
+def test_others_are_tuned_on_a_seed_of_their_own(tiny_results):
+  rows = tiny_baselines.read(tiny_results)[0]["sgd"]
   tuning = [row for row in rows if row["role"] == "tuning"]
   runs = [row for row in rows if row["role"] == "baseline"]
   assert [row["seed"] for row in tuning] == [baseline_runs.TUNING_SEED] * 3
@@ -62,8 +48,8 @@ def test_others_are_tuned_on_a_seed_of_their_own(made):
   }
 
 
-def test_provenance_is_in_the_file(made):
-  header = baseline_files.load(made / "quadratic.jsonl.gz").header
+def test_provenance_is_in_the_file(tiny_results):
+  header = baseline_files.load(tiny_results / "quadratic.jsonl.gz").header
   assert header["seeds"] == list(range(SEEDS))
   for name in ("adam", "sgd"):
     provenance = header["provenance"][name]
@@ -72,25 +58,29 @@ def test_provenance_is_in_the_file(made):
   assert header["baselines"]["sgd"][1] == [0.01, 0.3, 1e3]
 
 
-def test_nothing_is_computed_twice_and_files_are_reproducible(copy):
-  before = (copy / "quadratic.jsonl.gz").read_bytes()
-  assert tiny_baselines.make(copy) == []
-  assert (copy / "quadratic.jsonl.gz").read_bytes() == before
+def test_nothing_is_computed_twice_and_files_are_reproducible(
+  tiny_copy,
+):
+  before = (tiny_copy / "quadratic.jsonl.gz").read_bytes()
+  assert tiny_baselines.make(tiny_copy) == []
+  assert (tiny_copy / "quadratic.jsonl.gz").read_bytes() == before
 
 
-def test_another_grid_is_refused_and_only_it_is_made_anew(copy):
+def test_another_grid_is_refused_and_only_it_is_made_anew(tiny_copy):
   other = dataclasses.replace(SGD, rates=(0.02, 0.2))
-  found, problems = tiny_baselines.read(copy, wanted=(ADAM, other))
+  found, problems = tiny_baselines.read(tiny_copy, wanted=(ADAM, other))
   assert set(found) == {"adam"}
   assert "sgd" in problems[0] and "another grid" in problems[0]
-  (said,) = tiny_baselines.make(copy, wanted=(ADAM, other))
+  (said,) = tiny_baselines.make(tiny_copy, wanted=(ADAM, other))
   assert "sgd" in said
-  found, problems = tiny_baselines.read(copy, wanted=(ADAM, other))
+  found, problems = tiny_baselines.read(tiny_copy, wanted=(ADAM, other))
   assert problems == []
   assert {row["learning_rate"] for row in found["sgd"]} == {0.02, 0.2}
 
 
-def test_only_what_was_not_measured_by_all_of_today_is_made_anew(copy):
+def test_only_what_was_not_measured_by_all_of_today_is_made_anew(
+  tiny_copy,
+):
   class Rated(tiny_baselines.Quadratic):
     def loss_with_state_and_aux(self, params, state, key, data):
       loss, state, aux = super().loss_with_state_and_aux(
@@ -98,10 +88,10 @@ def test_only_what_was_not_measured_by_all_of_today_is_made_anew(copy):
       )
       return loss, state, {**aux, "accuracy": loss}
 
-  (said,) = tiny_baselines.make(copy, wanted=(SGD,), task=Rated())
+  (said,) = tiny_baselines.make(tiny_copy, wanted=(SGD,), task=Rated())
   assert "sgd" in said
-  assert tiny_baselines.make(copy, wanted=(SGD,), task=Rated()) == []
-  found, problems = tiny_baselines.read(copy)
+  assert tiny_baselines.make(tiny_copy, wanted=(SGD,), task=Rated()) == []
+  found, problems = tiny_baselines.read(tiny_copy)
   assert problems == []  # What lacks a measure can be used.
   assert all(
     set(measured) == ({"loss", "accuracy"} if name == "sgd" else {"loss"})
@@ -135,13 +125,13 @@ def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
   assert (tmp_path / "griewank.jsonl.gz").exists()
 
 
-def test_provenance_is_of_what_is_there(copy):
-  path = copy / "quadratic.jsonl.gz"
+def test_provenance_is_of_what_is_there(tiny_copy):
+  path = tiny_copy / "quadratic.jsonl.gz"
   file = baseline_files.load(path)
   baseline_files.write(
     path, file._replace(header={**file.header, "definition": "another"})
   )
-  tiny_baselines.make(copy, wanted=(SGD,))
+  tiny_baselines.make(tiny_copy, wanted=(SGD,))
   header = baseline_files.load(path).header
   for field in ("baselines", "provenance", "actions"):
     assert set(header[field]) == {"sgd"}

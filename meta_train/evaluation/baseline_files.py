@@ -16,7 +16,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flt_lopt import _atomic_file
 from meta_train.evaluation import run_rows
 from meta_train.evaluation.baseline_runs import BEYOND, TUNING_SEED
 from meta_train.evaluation.baselines import Baseline
@@ -25,7 +24,7 @@ from meta_train.evaluation.curves import NUM_FINAL_BATCHES
 from meta_train.evaluation.definition import definition
 from meta_train.evaluation.measures import smoothing
 from meta_train.evaluation.protocol import NUM_SEEDS, NUM_STEPS
-from meta_train.rows import Row, finite
+from meta_train.rows import Row, write_rows
 
 #: Where those are that ship with the package.
 FOLDER = pathlib.Path(__file__).resolve().parent / "baseline_results"
@@ -81,15 +80,7 @@ def write(path: str | os.PathLike, results: ResultsFile) -> None:
     path: the file; its folder is made if need be.
     results: its content.
   """
-  lines = [results.header, *results.rows]
-  text = "".join(
-    json.dumps(finite(line), allow_nan=False, separators=(",", ":")) + "\n"
-    for line in lines
-  )
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # Without the time, so that the same rows are the same file.
-  _atomic_file.write_bytes(path, gzip.compress(text.encode(), mtime=0))
+  write_rows(path, [results.header, *results.rows])
 
 
 def protocol(
