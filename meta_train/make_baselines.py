@@ -3,7 +3,8 @@
 Each task's results are a file, which is written anew after every baseline, so
 that the same command continues after a kill with the next one. What a file
 holds is left alone where task and grid are unchanged, and the rows have all
-that is measured today.
+that is measured today. Where a grid has grown, only its new rates are run, and
+the best one, if it is new.
 
 Main names: `main`, `make`.
 """
@@ -39,6 +40,13 @@ class MakeBaselinesConfig:
   )
   steps: int = shared_options.run_steps()
   seeds: int = shared_options.run_seeds()
+  reference_steps: int = option(
+    0,
+    "at least so many steps of Adam, so that speed-ups up to this over --steps "
+    "are known; 0: twice --steps",
+    unit="inner steps",
+    low=0,
+  )
   folder: str = option(
     "", "where to write; empty: into the package", group="The machine"
   )
@@ -65,6 +73,7 @@ def make(
   num_steps: int,
   num_seeds: int,
   provenance: dict[str, Any],
+  reference_steps: int = 0,
   on_job: Callable[[str], None] = print,
   devices: Sequence[Any] | None = None,
   **options: Any,
@@ -78,13 +87,14 @@ def make(
     num_steps: inner steps of a run.
     num_seeds: runs to compare on.
     provenance: written into the files that change.
+    reference_steps: of the reference at least; 0: `BEYOND` times `num_steps`.
     on_job: called with a line of text before each baseline of a task.
     devices: they share the runs; `None`: all local ones.
     **options: passed to `evaluate.run_curves`.
   """
   import jax
 
-  from meta_train.evaluation.baseline_runs import action, baseline_job
+  from meta_train.evaluation import baseline_runs
   from meta_train.evaluation.curves import NUM_FINAL_BATCHES, measures
 
   devices = jax.local_devices() if devices is None else devices
@@ -97,23 +107,35 @@ def make(
       num_final_batches=options.get("num_final_batches", NUM_FINAL_BATCHES),
     )
     done, history, rows = _done(path, same)
+    there = history["reference_steps"]
+    least = max(reference_steps, same["reference_steps"])
     measured_today = measures(task) if done else set()
     for baseline in wanted:
+      is_reference = baseline.name == baseline_runs.REFERENCE
       measured = baseline_files.fingerprint(baseline)
-      if done.get(baseline.name) == measured and _has_measures(
-        rows, baseline.name, measured_today
-      ):
+      known = _known(baseline, done, history, rows, measured_today)
+      is_long = there >= least or not is_reference
+      if known and is_long and done[baseline.name] == measured:
         continue
-      job = baseline_job(
-        task, baseline, num_steps=num_steps, seeds=range(num_seeds), **options
+      steps = max(least, there)
+      job = baseline_runs.baseline_job(
+        task,
+        baseline,
+        num_steps=num_steps,
+        seeds=range(num_seeds),
+        reference_steps=steps,
+        known=known,
+        **options,
       )
       on_job(job.what)
       begin = time.monotonic()
       made = job.run(devices)
       took = {"wall_s": round(time.monotonic() - begin, 1), **provenance}
       done[baseline.name] = measured
-      history["actions"][baseline.name] = action(baseline)
+      history["actions"][baseline.name] = baseline_runs.action(baseline)
       history["provenance"][baseline.name] = took
+      if is_reference:
+        history["reference_steps"] = steps
       rows = [row for row in rows if row["optimizer"] != baseline.name] + made
       baseline_files.write(
         path,
@@ -129,31 +151,64 @@ def _done(path: pathlib.Path, same: dict[str, Any]):
   Returns:
     Fingerprints of the baselines, what else the header tells of them, rows.
   """
+  empty = {
+    "actions": {},
+    "provenance": {},
+    "reference_steps": same["reference_steps"],
+  }
   results = baseline_files.load(path)
   if results is None or any(
-    results.header.get(name) != value for name, value in same.items()
+    results.header.get(name) != value
+    for name, value in same.items()
+    if name not in empty
   ):
-    return {}, {"actions": {}, "provenance": {}}, []
-  done = dict(results.header.get("baselines", {}))
+    return {}, empty, []
+  header = results.header
+  done = dict(header.get("baselines", {}))
   history = {
     field: {
       name: value
-      for name, value in results.header.get(field, {}).items()
+      for name, value in header.get(field, {}).items()
       if name in done
     }
     for field in ("actions", "provenance")
   }
-  return done, history, results.rows
+  steps = header.get("reference_steps", 0)
+  return done, {**history, "reference_steps": steps}, results.rows
 
 
-def _has_measures(rows: Sequence[Row], name: str, wanted: set[str]) -> bool:
-  """Whether all runs of a baseline were measured by all of these."""
-  return all(
+def _known(
+  baseline: baselines.Baseline,
+  done: dict[str, Any],
+  history: dict[str, Any],
+  rows: Sequence[Row],
+  wanted: set[str],
+) -> list[Row]:
+  """Returns the rows of a baseline that need not be made anew.
+
+  Args:
+    baseline: as it is today.
+    done: fingerprints of those that were measured.
+    history: what else is told of them.
+    rows: of all baselines.
+    wanted: what is measured today.
+  """
+  from meta_train.evaluation import baseline_runs
+
+  definition, _ = baseline_files.fingerprint(baseline)
+  before, rates = done.get(baseline.name, (None, ()))
+  if before != definition:
+    return []
+  as_it_was = dataclasses.replace(baseline, rates=tuple(rates))
+  if not baseline_runs.acts_as(as_it_was, history["actions"][baseline.name]):
+    return []
+  mine = [row for row in rows if row["optimizer"] == baseline.name]
+  whole = all(
     wanted <= set(measured)
-    for row in rows
-    if row["optimizer"] == name
+    for row in mine
     for measured in row["final"].values()
   )
+  return mine if whole else []
 
 
 def _run(config: MakeBaselinesConfig) -> None:
@@ -177,6 +232,7 @@ def _run(config: MakeBaselinesConfig) -> None:
       folder,
       num_steps=config.steps,
       num_seeds=config.seeds,
+      reference_steps=config.reference_steps,
       provenance={name: described[name] for name in kept},
       on_job=say,
       devices=machine.devices(config.num_devices),

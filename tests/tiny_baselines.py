@@ -37,7 +37,7 @@ class Quadratic(Task):
     return jnp.sum(params**2) + self.offset
 
 
-def make(folder, wanted=(ADAM, SGD), task=None):
+def make(folder, wanted=(ADAM, SGD), task=None, reference_steps=0):
   """Writes what a folder lacks; returns what was said meanwhile."""
   said = []
   make_baselines.make(
@@ -46,6 +46,7 @@ def make(folder, wanted=(ADAM, SGD), task=None):
     folder,
     num_steps=STEPS,
     num_seeds=SEEDS,
+    reference_steps=reference_steps,
     provenance={"versions": {"jax": jax.__version__}, "device_kind": "cpu"},
     on_job=said.append,
   )

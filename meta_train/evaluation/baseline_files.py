@@ -140,21 +140,23 @@ def protocol_of(
 def differing(
   header: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> list[str]:
-  """Returns what differs from a protocol; a file may have more seeds.
+  """Returns what differs from a protocol.
+
+  A file may have more seeds, and more steps of the reference.
 
   Args:
     header: of a file.
     wanted: what `protocol` returns.
   """
-  return [
-    name
-    for name, value in wanted.items()
-    if (
-      not set(value) <= set(header.get(name) or ())
-      if name == "seeds"
-      else header.get(name) != value
-    )
-  ]
+
+  def differs(name: str, value: Any) -> bool:
+    if name == "seeds":
+      return not set(value) <= set(header.get(name) or ())
+    if name == "reference_steps":
+      return (header.get(name) or 0) < value
+    return header.get(name) != value
+
+  return [name for name, value in wanted.items() if differs(name, value)]
 
 
 def fingerprint(baseline: Baseline) -> list[Any]:

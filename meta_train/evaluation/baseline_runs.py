@@ -1,17 +1,20 @@
 """The runs of a baseline on a task, by its protocol.
 
-Adam's constant rates are all run on all seeds, and on for as many steps again,
-which gives the lower envelope that speed-ups are measured by. Other baselines
-are tuned as `meta_train.evaluation.baselines` says. Curves are kept for the
-best rate alone; for the others the final losses are.
+Adam's constant rates are all run on all seeds, and on for as many steps again
+or more, which gives the lower envelope that speed-ups are measured by. Other
+baselines are tuned as `meta_train.evaluation.baselines` says; what is known of
+a part of their grid is not computed again. Curves are kept for the best rate
+alone; for the others the final losses are.
 
 What a baseline's code does is not in its name and grid, so its *action* is
 measured too: the sizes of its updates on a small fixed stream of gradients.
 
-Names: `baseline_job`, `action`, `REFERENCE`, `TUNING_SEED`, `BEYOND`.
+Names: `baseline_job`, `action`, `acts_as`, `REFERENCE`, `TUNING_SEED`,
+`BEYOND`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,12 +33,13 @@ from meta_train.rows import Row
 REFERENCE = "adam"
 #: Number of the seed that learning rates are chosen on, never compared on.
 TUNING_SEED = 1000
-#: The reference trains for so many times as many steps as a candidate.
+#: The reference trains for so many times as many steps as a candidate, or more.
 BEYOND = 2
 _ACTION_STEPS = 20
 
 
-def action(baseline: Baseline) -> list[float]:
+@functools.cache
+def action(baseline: Baseline) -> tuple[float, ...]:
   """Returns what a baseline does, as norms of its updates.
 
   A matrix and a vector get 20 gradients of sines, at the middle rate of the
@@ -68,7 +72,20 @@ def action(baseline: Baseline) -> list[float]:
       params = baseline.eval_params(state, params)
     return jnp.append(norms, optax.tree.norm(params))
 
-  return [float(f"{x:.6g}") for x in np.asarray(run())]
+  return tuple(float(f"{x:.6g}") for x in np.asarray(run()))
+
+
+def acts_as(baseline: Baseline, measured: Sequence[float]) -> bool:
+  """Whether a baseline does what one did whose action was measured.
+
+  Args:
+    baseline: as it is today, with the grid of that time.
+    measured: its `action` then.
+  """
+  today = action(baseline)
+  # Steps that are nothing but rounding don't count.
+  least = 1e-4 * max(today[:-1])
+  return bool(np.allclose(measured, today, rtol=1e-3, atol=least))
 
 
 def baseline_job(
@@ -78,7 +95,8 @@ def baseline_job(
   num_steps: int,
   seeds: Sequence[int],
   setting: dict[str, Any] | None = None,
-  with_envelope: bool = True,
+  reference_steps: int | None = None,
+  known: Sequence[Row] = (),
   **options: Any,
 ) -> jobs.Job:
   """Makes the job of tuning and running a baseline on a task.
@@ -89,25 +107,29 @@ def baseline_job(
     num_steps: inner steps of a run.
     seeds: numbers of the runs to compare on.
     setting: see `evaluate.common_fields`.
-    with_envelope: whether the reference runs on for its envelope.
+    reference_steps: steps of the reference, for its envelope; `None`: `BEYOND`
+      times as many as of others, 0: no envelope.
+    known: rows of this baseline on this task, as this job would make them, of
+      any of its rates; not of the reference.
     **options: passed to `evaluate.run_curves`.
   """
-  beyond = BEYOND - 1 if baseline.name == REFERENCE and with_envelope else 0
+  if reference_steps is None:
+    reference_steps = BEYOND * num_steps
+  is_reference = baseline.name == REFERENCE and reference_steps > 0
+  extra = reference_steps - num_steps if is_reference else 0
 
   def run(devices: jobs.Devices) -> list[Row]:
     shared = {**options, "num_steps": num_steps, "devices": devices}
     if baseline.tuned_apart:
-      return _tuned_apart(task, baseline, seeds, setting, shared)
-    return _full_grid(
-      task, baseline, seeds, setting, shared, beyond * num_steps
-    )
+      return _tuned_apart(task, baseline, seeds, setting, shared, known)
+    return _full_grid(task, baseline, seeds, setting, shared, extra)
 
   where = f", {setting['sweep']} {setting['value']}" if setting else ""
   return jobs.Job(
     group=evaluate.group_name(
       task,
       baseline_candidate(baseline),
-      [num_steps, list(seeds), setting, TUNING_SEED, beyond],
+      [num_steps, list(seeds), setting, TUNING_SEED, extra],
       options,
     ),
     what=f"{task.name}: {baseline.name}{where}, {len(baseline.rates)} rates",
@@ -129,21 +151,30 @@ def _full_grid(task, baseline, seeds, setting, shared, extra) -> list[Row]:
   return rows
 
 
-def _tuned_apart(task, baseline, seeds, setting, shared) -> list[Row]:
+def _tuned_apart(task, baseline, seeds, setting, shared, known) -> list[Row]:
   grid = baseline_candidate(baseline, role="tuning")
   common = evaluate.common_fields(task, grid, shared["num_steps"], setting)
-  tuning_seeds = (TUNING_SEED,)
-  curves = evaluate.run_curves(task, grid, seeds=tuning_seeds, **shared)
-  tuning = list(
-    run_rows.curve_rows(common, grid.variants, tuning_seeds, curves)
-  )
-  chosen = baseline_candidate(
-    dataclasses.replace(baseline, rates=(_best(tuning),))
-  )
-  curves = evaluate.run_curves(task, chosen, seeds=seeds, **shared)
+
+  def runs(rates, role, seeds) -> list[Row]:
+    """Returns the rows of some rates, those that are known as they are."""
+    rows = [r for r in known if r["role"] == role and r["seed"] in seeds]
+    missing = [
+      rate
+      for rate in rates
+      if {r["seed"] for r in rows if r["learning_rate"] == rate} != set(seeds)
+    ]
+    if missing:
+      some = dataclasses.replace(baseline, rates=tuple(missing))
+      candidate = baseline_candidate(some, role=role)
+      curves = evaluate.run_curves(task, candidate, seeds=seeds, **shared)
+      made = run_rows.curve_rows(common, candidate.variants, seeds, curves)
+      rows = [r for r in rows if r["learning_rate"] not in missing] + [*made]
+    return [r for rate in rates for r in rows if r["learning_rate"] == rate]
+
+  tuning = runs(baseline.rates, "tuning", (TUNING_SEED,))
   return [
     *map(_bare, tuning),
-    *run_rows.curve_rows(common, chosen.variants, seeds, curves),
+    *runs((_best(tuning),), "baseline", tuple(seeds)),
   ]
 
 

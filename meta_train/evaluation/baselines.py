@@ -6,8 +6,9 @@ runs of a grid are one vmapped program; what is tuned, and over what, is part
 of the record and never an afterthought.
 
 Adam, the yardstick, is tuned over 14 learning rates on the very seeds that it
-is compared on, which favours it. The others have 7 rates; they are tuned on
-one seed of their own, and the best rate is run on the seeds of the comparison.
+is compared on, which favours it. The others have 7 rates, or 9 where 7 were too
+few; they are tuned on one seed of their own, and the best rate is run on the
+seeds of the comparison.
 Unless their authors want it otherwise, they warm up over 5 % of the steps and
 decay by a cosine to 1 %.
 
@@ -135,8 +136,10 @@ def _schedule_free(learning_rate, num_steps):
   )
 
 
-def _apart(name, description, factory, lowest, **options) -> Baseline:
-  rates = half_decades(lowest, 7)
+def _apart(
+  name, description, factory, lowest, num_rates=7, **options
+) -> Baseline:
+  rates = half_decades(lowest, num_rates)
   return Baseline(
     name, description, factory, rates, tuned_apart=True, **options
   )
@@ -161,24 +164,28 @@ _ALL = (
     "optax.adamw, weight decay 0.01, warm-up and cosine",
     _with_cosine(optax.adamw, weight_decay=WEIGHT_DECAY),
     -4,
+    9,
   ),
   _apart(
     "nadamw",
     "optax.nadamw, weight decay 0.01, warm-up and cosine",
     _with_cosine(optax.nadamw, weight_decay=WEIGHT_DECAY),
     -4,
+    9,
   ),
   _apart(
     "lion",
     "optax.lion, weight decay 0.1, warm-up and cosine",
     _with_cosine(optax.lion, weight_decay=10 * WEIGHT_DECAY),
     -5,
+    9,
   ),
   _apart(
     "schedule_free",
     "optax.contrib.schedule_free_adamw, weight decay 0.01, 5 % warm-up",
     _schedule_free,
     -4,
+    9,
     eval_params=contrib.schedule_free_eval_params,
   ),
   _apart(
@@ -198,6 +205,7 @@ _ALL = (
       adam_weight_decay=WEIGHT_DECAY,
     ),
     -4,
+    9,
   ),
   _apart(
     "sgd",

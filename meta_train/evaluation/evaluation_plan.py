@@ -220,9 +220,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
       # A baseline that is not told the steps wrongly is as it was.
       if setting.told == 1:
         made += [
-          baseline_job(
-            changed, _cheaper(baseline), with_envelope=False, **shared
-          )
+          baseline_job(changed, _cheaper(baseline), reference_steps=0, **shared)
           for baseline in plan.baselines
         ]
   return made, list(dict.fromkeys(problems))
