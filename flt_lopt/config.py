@@ -15,7 +15,7 @@ from flt_lopt.attention import registry
 
 #: Version of what the networks see and of how a step follows from theta.
 #: Weights are void when it changes, and `load` refuses those of another.
-FEATURE_SET = 5
+FEATURE_SET = 6
 
 DIRECTIONS = ("direction", "direction_magnitude", "linear", "off")
 GEOMETRIES = ("elementwise", "normalized", "orthogonal")
@@ -51,8 +51,9 @@ class OptimizerConfig:
     hidden_units: width of that network, which runs once per parameter and
       step.
     geometry: `"elementwise"`; `"normalized"`: steps of matrices, stacked
-      matrices and convolution kernels have an RMS of 1 / sqrt(fan-in); or
-      `"orthogonal"`: and their direction is orthogonalised.
+      matrices and convolution kernels have an RMS that their shape sets; or
+      `"orthogonal"`: and their direction is orthogonalised; see
+      `flt_lopt.geometry`.
     controller: name of the positional encoding of the per-tensor attention
       controller, any of `flt_lopt.attention` that has the form "recurrent";
       `"lstm"`; or `"off"` for no controller (only learned scalars remain).

@@ -137,9 +137,11 @@ def _orthogonal(layout, epsilon, trusted, found, fallback):
   chosen = jnp.where(trusted, found, fallback)
   return layout.flatten(
     [
-      geometry.orthogonalize(leaf, epsilon)
-      if geometry.is_matrix(leaf.shape)
+      geometry.orthogonalize(leaf, epsilon, tensor.role)
+      if geometry.is_matrix(tensor)
       else leaf
-      for leaf in layout.unflatten(chosen)
+      for tensor, leaf in zip(
+        layout.tensors, layout.unflatten(chosen), strict=True
+      )
     ]
   )

@@ -1,29 +1,39 @@
 """Steps along matrices whose size does not follow the gradient's.
 
-A tensor of three axes is a stack of matrices, unless its first axis is longer
-than its second: then it is one matrix whose input is the first axis, such as
-that of Flax's attention (model, heads, width of a head). One of four axes or
-more is a convolution kernel, whose last axis is the output and all others the
-input. Vectors and scalars stay as they are. What is meant otherwise, such as
-an embedding or a stack of biases, can be given an optimizer of its own by
+Which axes of a tensor are its input and its output is told by its shape and
+its role (`flt_lopt.roles`). The input is first, unless the role is
+OUTPUT_FIRST. A tensor of three axes is a stack of matrices, unless its input
+is first and longer than the second axis: then it is one matrix, such as that
+of Flax's attention (model, heads, width of a head). One of four axes or more
+is a convolution kernel, whose output is its last axis, or its first, and the
+input all others. Vectors, scalars and TABLEs, such as embeddings, of whose
+rows a step sees few, move as Adam would move them. What is meant otherwise,
+such as a stack of biases, can be given an optimizer of its own by
 `optax.multi_transform`.
 
-Normalised: a tensor D of two axes or more moves along
-D / (RMS(D) sqrt(fan-in)), so that its step changes what it gives by the same
-share whatever its shape; a stack has one RMS. An RMS below 0.01 counts as 0.01:
+Normalised: a matrix D moves along
+
+    D / (RMS(D) sqrt(fan-in) sqrt(max(1, fan-in / 32))),
+
+a stack has one RMS. For a wide layer that is 1 / fan-in: with more inputs,
+which a step moves all together, what it changes does not grow, so that steps
+that suit a narrow network suit a wide one (Yang and others' maximal update
+parametrisation). From few inputs a step is in proportion to usual parameters.
+An RMS below 0.01 counts as 0.01:
 Adam's direction has 0.2 where gradients are noise, 1 where they agree, and less
 where they shrink fast, as when a network fits all its data. Where gradients
 have become zero, whose direction the memory still has, steps end; see the
 safeguards in `flt_lopt.kernel`.
 
 Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
-Newton-Schulz iterations (optax's), times sqrt(max(1, columns / rows)), as in
-Muon. Its RMS is that of the normalised step, 1 / sqrt(fan-in): in one the
-Frobenius norm of the step is fixed, in the other its spectral norm.
+Newton-Schulz iterations (optax's), times sqrt(max(1, outputs / inputs)), as
+in Muon. Its RMS is 1 / sqrt(fan-in), and its spectral norm does not grow with
+the inputs.
 
 References: Jordan et al., "Muon: An optimizer for hidden layers in neural
 networks" (2024); Bernstein and Newhouse, "Old optimizer, new norm: an
-anthology" (2024).
+anthology" (2024); Yang et al., "Tensor Programs V: Tuning large neural
+networks via zero-shot hyperparameter transfer" (2022).
 
 Main names: `is_matrix`, `nominal`, `orthogonalize`, `muon_dimensions`.
 """
@@ -37,45 +47,54 @@ import optax
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers
 
-from flt_lopt import _promotion
+from flt_lopt import _promotion, roles
+from flt_lopt.layout import TensorInfo
 
 #: Directions of a smaller RMS count as this large where steps are relative.
 MIN_DIRECTION = 0.01
+#: Inputs beyond which a normalised step shrinks as they grow in number.
+NARROW = 32
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def is_matrix(shape: tuple[int, ...]) -> bool:
+def is_matrix(tensor: TensorInfo) -> bool:
   """Returns whether the geometry of matrices applies to a tensor."""
-  return len(shape) >= 2 and int(np.prod(shape)) > 0
+  return (
+    len(tensor.shape) >= 2 and tensor.size > 0 and tensor.role != roles.TABLE
+  )
 
 
-def muon_dimensions(shape: tuple[int, ...]) -> MuonDimensionNumbers | None:
+def muon_dimensions(tensor: TensorInfo) -> MuonDimensionNumbers | None:
   """Returns which axes are input and output, in optax's terms."""
-  if not is_matrix(shape):
+  if not is_matrix(tensor):
     return None
+  shape = tensor.shape
+  first = tensor.role == roles.INPUT_FIRST
   if len(shape) == 3:
-    if shape[0] > shape[1]:
+    if first and shape[0] > shape[1]:
       return MuonDimensionNumbers(reduction_axis=0, output_axis=(1, 2))
-    return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-  inputs = tuple(range(len(shape) - 1))
-  return MuonDimensionNumbers(reduction_axis=inputs, output_axis=-1)
+    return MuonDimensionNumbers(2 - first, 1 + first)
+  axes = tuple(range(len(shape)))
+  if first:
+    return MuonDimensionNumbers(reduction_axis=axes[:-1], output_axis=-1)
+  return MuonDimensionNumbers(reduction_axis=axes[1:], output_axis=0)
 
 
-def fan_in(shape: tuple[int, ...]) -> int:
-  """Returns the number of rows of a matrix, or of each in a stack."""
-  return _sizes(shape)[1]
+def fan_in(tensor: TensorInfo) -> int:
+  """Returns the number of inputs of a matrix, or of each in a stack."""
+  return _sizes(tensor)[1]
 
 
-def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
-  """Returns the number of matrices, and the rows and columns of each."""
-  dimensions = muon_dimensions(shape)
+def _sizes(tensor: TensorInfo) -> tuple[int, int, int]:
+  """Returns the number of matrices, and the inputs and outputs of each."""
+  dimensions = muon_dimensions(tensor)
   assert dimensions is not None
   rows, columns = (
-    int(np.prod([shape[axis] for axis in np.atleast_1d(axes)]))
+    int(np.prod([tensor.shape[axis] for axis in np.atleast_1d(axes)]))
     for axes in (dimensions.reduction_axis, dimensions.output_axis)
   )
-  return int(np.prod(shape)) // (rows * columns), rows, columns
+  return tensor.size // (rows * columns), rows, columns
 
 
 class Nominal(NamedTuple):
@@ -97,38 +116,45 @@ class Nominal(NamedTuple):
   rho: Float[np.ndarray, "tensors"]
 
 
-def nominal(geometry: str, shapes: Sequence[tuple[int, ...]]) -> Nominal:
+def nominal(geometry: str, tensors: Sequence[TensorInfo]) -> Nominal:
   """Returns the sizes of untrained steps.
 
   Args:
     geometry: its name.
-    shapes: of the tensors.
+    tensors: their facts.
   """
-  none = np.zeros(len(shapes))
+  none = np.zeros(len(tensors))
   if geometry == "elementwise":
     return Nominal(none, none, none + 1.0)
-  matrix = np.asarray([is_matrix(shape) for shape in shapes], bool)
-  inputs = [fan_in(s) if is_matrix(s) else 1 for s in shapes]
-  size = -0.5 * np.log(np.asarray(inputs, np.float64))
+  matrix = np.asarray([is_matrix(t) for t in tensors], bool)
+  inputs = np.asarray(
+    [fan_in(t) if is_matrix(t) else 1 for t in tensors], np.float64
+  )
+  size = -0.5 * np.log(inputs)
   if geometry == "orthogonal":  # The direction has that size.
     return Nominal(none, size, none + 1.0)
-  return Nominal(size, size, np.where(matrix, 0.0, 1.0))
+  length = size - 0.5 * np.log(np.maximum(inputs / NARROW, 1.0))
+  return Nominal(length, size, np.where(matrix, 0.0, 1.0))
 
 
 def orthogonalize(
-  x: Float[Array, "..."], epsilon: float
+  x: Float[Array, "..."], epsilon: float, role: str
 ) -> Float[Array, "..."]:
   """Returns the orthogonalised tensor, scaled by its shape.
 
   Args:
-    x: of two axes or more, see the module's docstring.
+    x: a matrix, a stack of them, or a kernel; see the module's docstring.
     epsilon: added to its Frobenius norm, which it is divided by first.
+    role: of the tensor.
   """
-  stack, rows, columns = _sizes(x.shape)
+  stack, rows, columns = _sizes(TensorInfo(x.shape, role))
 
   def orthogonal(x):
-    matrices = x.reshape(stack, rows, columns)
     scale = max(1.0, columns / rows) ** 0.5
+    if role == roles.OUTPUT_FIRST:  # Its transpose's is the same.
+      matrices = x.reshape(stack, columns, rows)
+    else:
+      matrices = x.reshape(stack, rows, columns)
     return scale * _newton_schulz(matrices, epsilon).reshape(x.shape)
 
   sharding = jax.typeof(x).sharding

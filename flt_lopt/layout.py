@@ -7,36 +7,60 @@ in which every tensor starts a new block: meta-training, where models are
 small and many, and where the number of operations must not grow with the
 number of tensors.
 
-Main names: `TensorInfo`, `FlatLayout`.
+Main names: `TensorInfo`, `infos`, `FlatLayout`.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
+from flt_lopt import roles
+
 BLOCK = 64
 
 
 class TensorInfo(NamedTuple):
-  """The static facts of one parameter tensor."""
+  """The static facts of one parameter tensor.
+
+  Attributes:
+    shape: its shape.
+    role: what it is, see `flt_lopt.roles`.
+  """
 
   shape: tuple[int, ...]
+  role: str = roles.INPUT_FIRST
 
   @property
   def size(self) -> int:
     return math.prod(self.shape)
 
 
-class FlatLayout:
-  """All tensors in one array of shape [blocks, 64], padded with zeros."""
+def infos(tree: Any) -> tuple[TensorInfo, ...]:
+  """Returns the facts of all leaves of a tree of parameters, in order.
 
-  def __init__(self, shapes: Sequence[tuple[int, ...]]):
-    self.tensors = tuple(TensorInfo(tuple(shape)) for shape in shapes)
+  Args:
+    tree: arrays or `jax.ShapeDtypeStruct`s.
+  """
+  return tuple(
+    TensorInfo(tuple(leaf.shape), roles.role_of(path))
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  )
+
+
+class FlatLayout:
+  """All tensors in one array of shape [blocks, 64], padded with zeros.
+
+  Args:
+    tensors: in order; `infos` makes them from a tree.
+  """
+
+  def __init__(self, tensors: Sequence[TensorInfo]):
+    self.tensors = tuple(tensors)
     counts = [-(-tensor.size // BLOCK) for tensor in self.tensors]
     self._owner = np.repeat(np.arange(len(counts)), counts)
     self._starts = np.concatenate([[0], np.cumsum(counts)])

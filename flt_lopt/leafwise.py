@@ -62,12 +62,15 @@ def _sums(dtype, gradient, parameter) -> kernel.Sums:
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _move(
+  config, role, like, before, packed: _Packed, shared, leaf: Leaf
+) -> Moved:
   """Moves one tensor.
 
   Args:
     config: the optimizer.
+    role: of the tensor, see `flt_lopt.roles`.
     like: tree of scalars like those that are packed.
     before: factor of the tensor before.
     packed: the tensor's `kernel.TensorScalars` and `kernel.Gains`.
@@ -105,9 +108,10 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
   nominal = kernel.total(kernel.nominal_terms(config, scalars, again, clean))
   v = config.make_second_moment().read(moment, scalars.inverse_mass[-1])
   fallback = kernel.fallback(config, scalars, nominal, v)
-  if config.geometry == "orthogonal" and geometry.is_matrix(gradient.shape):
+  is_matrix = geometry.is_matrix(TensorInfo(gradient.shape, role))
+  if config.geometry == "orthogonal" and is_matrix:
     chosen = jnp.where(sums.along > 0, found, fallback)
-    found = fallback = geometry.orthogonalize(chosen, config.epsilon)
+    found = fallback = geometry.orthogonalize(chosen, config.epsilon, role)
     sums = sums._replace(direction=jnp.sum(found * found))
   step = kernel.after(gains, sums)
   update = kernel.apply_step(step, found, fallback, parameter)
@@ -123,11 +127,12 @@ def _move(config, like, before, packed: _Packed, shared, leaf: Leaf) -> Moved:
   )
 
 
-def step(config, theta, clock, decay, progress, tensors, leaves):
+def step(config, roles, theta, clock, decay, progress, tensors, leaves):
   """Moves all tensors.
 
   Args:
     config: the optimizer.
+    roles: of all tensors, see `flt_lopt.roles`.
     theta: its meta-parameters.
     clock: of this step.
     decay: the user's weight decay of each tensor.
@@ -141,7 +146,10 @@ def step(config, theta, clock, decay, progress, tensors, leaves):
   if not leaves:
     return [], tensors
   dtype = clock.num_steps.dtype
-  infos = tuple(TensorInfo(leaf.parameter.shape) for leaf in leaves)
+  infos = tuple(
+    TensorInfo(leaf.parameter.shape, role)
+    for leaf, role in zip(leaves, roles, strict=True)
+  )
   sums = _stack(
     [
       _sums(clock.num_steps.dtype, leaf.gradient, leaf.parameter)
@@ -154,9 +162,9 @@ def step(config, theta, clock, decay, progress, tensors, leaves):
   like = jax.tree.map(lambda x: x[0], (scalars, gains))
   packed, shared = _settle((scalars, gains), shared, clock)
   moved: list[Moved] = []
-  for mine, leaf in zip(packed, leaves, strict=True):
+  for mine, leaf, info in zip(packed, leaves, infos, strict=True):
     before = _wait_for(moved[-1].step.factor) if moved else jnp.zeros([], dtype)
-    moved.append(_move(config, like, before, mine, shared, leaf))
+    moved.append(_move(config, info.role, like, before, mine, shared, leaf))
   step = _stack([m.step for m in moved])
   sums = _stack([m.sums for m in moved])
   mean = jnp.stack([m.mean_second for m in moved])

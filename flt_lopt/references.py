@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flt_lopt import geometry
+from flt_lopt import geometry, layout
 from flt_lopt.config import OptimizerConfig
 from flt_lopt.memory import second_moment
 
@@ -53,8 +53,8 @@ def reference(
       adam_b1=b1,
       adam_b2=B2,
       adam_weight_decay=weight_decay,
-      muon_weight_dimension_numbers=lambda params: jax.tree.map(
-        lambda x: geometry.muon_dimensions(x.shape), params
+      muon_weight_dimension_numbers=lambda params: _map_with_info(
+        lambda info, _: geometry.muon_dimensions(info), params
       ),
     )
   factored = config.second_moment == "factored"
@@ -82,16 +82,24 @@ def reference(
   )
 
 
+def _map_with_info(f, tree):
+  """Maps f(facts of the tensor, leaf) over a tree."""
+  leaves, structure = jax.tree.flatten(tree)
+  found = map(f, layout.infos(tree), leaves)
+  return jax.tree.unflatten(structure, list(found))
+
+
 def _normalize(updates):
-  """Gives the updates of matrices an RMS of 1 / sqrt(fan-in), at most."""
+  """Gives the updates of matrices the RMS of `flt_lopt.geometry`, at most."""
 
-  def one(x):
-    if not geometry.is_matrix(x.shape):
+  def one(info, x):
+    if not geometry.is_matrix(info):
       return x
+    inputs = geometry.fan_in(info)
     rms = jnp.sqrt(jnp.maximum(jnp.mean(x * x), geometry.MIN_DIRECTION**2))
-    return x / (rms * geometry.fan_in(x.shape) ** 0.5)
+    return x / (rms * max(inputs, inputs**2 / geometry.NARROW) ** 0.5)
 
-  return jax.tree.map(one, updates)
+  return _map_with_info(one, updates)
 
 
 def reference_schedule(num_steps: int | None) -> optax.Schedule:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from flt_lopt import clock as clock_lib
 from flt_lopt import progress as progress_lib
+from flt_lopt import roles
 
 TINY = 1e-30
 NUM_PLACES = 4
@@ -49,17 +50,19 @@ def _log_root(square, spread: float):
 def places(tensors, dtype) -> Float[Array, "tensors places"]:
   """Returns where tensors stand: rank, log fan-in, log fan-out, depth.
 
-  The rank is -1, 0, or 1 from 2 axes on; the depth runs from -1 to 1 in the
-  order of the leaves.
+  The rank is -1 for scalars, 1 from 2 axes on, and else 0, as for tables
+  (`flt_lopt.roles`); the depth runs from -1 to 1 in the order of the leaves.
   """
   rows = []
   for number, tensor in enumerate(tensors):
     shape = tensor.shape
-    fan_out = shape[-1] if shape else 1
+    output = 0 if tensor.role == roles.OUTPUT_FIRST else -1
+    fan_out = shape[output] if shape else 1
     fan_in = tensor.size // max(fan_out, 1)
+    rank = min(len(shape), 2) - 1.0
     rows.append(
       [
-        min(len(shape), 2) - 1.0,
+        min(rank, 0.0) if tensor.role == roles.TABLE else rank,
         min(np.log1p(fan_in) / 10.0, 1.0),
         min(np.log1p(fan_out) / 10.0, 1.0),
         2.0 * number / max(len(tensors) - 1, 1) - 1.0,

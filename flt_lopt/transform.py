@@ -11,14 +11,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from flt_lopt import clock as clock_lib
-from flt_lopt import kernel, leafwise
+from flt_lopt import kernel, leafwise, roles
 from flt_lopt import progress as progress_lib
 from flt_lopt.config import OptimizerConfig
 
 # One program, so that it is quick without an outer jit too; one per
 # configuration, since `optax.inject_hyperparams` makes a transformation per
 # step.
-_step = jax.jit(leafwise.step, static_argnums=0)
+_step = jax.jit(leafwise.step, static_argnums=(0, 1))
 
 #: The clock counts in int32.
 MAX_STEPS = 2**31 - 1
@@ -251,6 +251,7 @@ def scale_by_learned(
     progress = progress_lib.observe(state.progress, value)
     moved, tensors = _step(
       config,
+      tuple(roles.roles(params)),
       jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
       clock_lib.make(state.count, num_steps, dtype),
       _decay_per_tensor(

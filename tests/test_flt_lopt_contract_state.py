@@ -15,7 +15,7 @@ import pytest
 from optimizer_variants import every_variant, few_variants
 
 from flt_lopt import flat
-from flt_lopt.layout import FlatLayout
+from flt_lopt.layout import FlatLayout, infos
 
 PARAMS = variants.parameters()
 GRADS = [
@@ -181,8 +181,8 @@ def test_two_hundred_skipped_steps_leave_no_trace(name):
 
 def test_skipped_steps_leave_no_trace_in_the_flat_layout():
   config, theta = variants.config("flt_damped"), variants.theta("flt_damped")
-  layout = FlatLayout([x.shape for x in PARAMS.values()])
-  packed = layout.flatten([jnp.asarray(x) for x in PARAMS.values()])
+  layout = FlatLayout(infos(PARAMS))
+  packed = layout.flatten(jax.tree.leaves(PARAMS))
 
   @jax.jit
   def update(gradient, state):

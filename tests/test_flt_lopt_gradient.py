@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from optimizer_variants import few_variants
 
 from flt_lopt import flat
-from flt_lopt.layout import FlatLayout
+from flt_lopt.layout import FlatLayout, TensorInfo
 
 STEPS = 200
 SHAPES = [(5,), (3, 5), (2,), (5, 2), (4,)]
@@ -35,7 +35,7 @@ def loss(leaves, batch, use):
 def meta_gradient(name):
   """Returns jitted (theta, window, use) -> meta-gradient of the mean loss."""
   config = variants.config(name)
-  layout = FlatLayout(SHAPES)
+  layout = FlatLayout([TensorInfo(s) for s in SHAPES])
   rng = np.random.default_rng(0)
   start = layout.flatten(
     [jnp.asarray(0.5 * rng.normal(size=s), jnp.float32) for s in SHAPES]

@@ -9,7 +9,7 @@ import pytest
 
 import flt_lopt
 from flt_lopt import references
-from flt_lopt.layout import BLOCK, FlatLayout
+from flt_lopt.layout import BLOCK, FlatLayout, TensorInfo
 from flt_lopt.memory import second_moment
 
 STEPS = 300
@@ -126,7 +126,7 @@ def test_untrained_is_its_reference_in_float64(name, monkeypatch):
 
 def test_flat_layout_keeps_every_number():
   shapes = [(3, 5), (), (BLOCK,), (BLOCK + 1,), (0, 2), (7, 11, 2)]
-  layout = FlatLayout(shapes)
+  layout = FlatLayout([TensorInfo(s) for s in shapes])
   leaves = [
     jnp.asarray(np.random.default_rng(i).normal(size=s), jnp.float32)
     for i, s in enumerate(shapes)

@@ -12,7 +12,7 @@ import pytest
 from optimizer_variants import few_variants
 
 from flt_lopt import flat, memory
-from flt_lopt.layout import FlatLayout
+from flt_lopt.layout import FlatLayout, TensorInfo, infos
 
 STEPS = 3
 SHAPES = [
@@ -28,6 +28,9 @@ SHAPES = [
   (70,),
 ]
 
+#: One of each role.
+NAMES = ("w", "weight", "embedding")
+
 
 def agree(name, count):
   """Asserts that both layouts make the same updates of `count` tensors."""
@@ -35,11 +38,14 @@ def agree(name, count):
   rng = np.random.default_rng(0)
 
   def normal(scale):
-    return [np.float32(scale * rng.normal(size=s)) for s in shapes]
+    return [
+      {NAMES[i % 3]: np.float32(scale * rng.normal(size=s))}
+      for i, s in enumerate(shapes)
+    ]
 
   params = normal(0.3)
   tx, theta = variants.make(name), variants.theta(name)
-  layout = FlatLayout(shapes)
+  layout = FlatLayout(infos(params))
 
   @jax.jit
   def flat_update(gradient, state, params):
@@ -55,13 +61,18 @@ def agree(name, count):
 
   state, flat_state = tx.init(params), flat.init(variants.config(name), layout)
   update = jax.jit(tx.update)
-  packed = layout.flatten([jnp.asarray(p) for p in params])
+  packed = layout.flatten(jax.tree.leaves(params))
   for step in range(STEPS):
     gradient = normal(10.0 ** (step - 1))
     if step == 1:
-      gradient[3][5] = np.nan  # Of one tensor; no other must know.
+      jax.tree.leaves(gradient)[3][5] = (
+        np.nan
+      )  # Of one tensor; no other must know.
     want, state = update(gradient, state, params)
-    got, flat_state = flat_update(layout.flatten(gradient), flat_state, packed)
+    got, flat_state = flat_update(
+      layout.flatten(jax.tree.leaves(gradient)), flat_state, packed
+    )
+    want = jax.tree.leaves(want)
     for one, other in zip(layout.unflatten(got), want, strict=True):
       np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-8)
     assert np.all(want[3] == 0) == (step == 1)
@@ -75,7 +86,7 @@ def test_layouts_agree_on_ten_tensors(name):
 
 def test_layouts_round_to_bfloat16_alike():
   kept = memory.make_storage("bfloat16")
-  layout = FlatLayout(SHAPES)
+  layout = FlatLayout([TensorInfo(s) for s in SHAPES])
   rng = np.random.default_rng(0)
   values = [
     [jnp.asarray(rng.normal(size=s), jnp.float32) for s in SHAPES]

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import flt_lopt
 import tasks
-from flt_lopt.layout import FlatLayout
+from flt_lopt.layout import FlatLayout, TensorInfo
 from meta_train.config import MetaTrainConfig
 from meta_train.engine import training
 from meta_train.engine.outer import OuterLoop
@@ -41,7 +41,7 @@ def tensors(seed, scale=1.0):
 
 
 def compared(ours, theirs):
-  layout = FlatLayout(SHAPES)
+  layout = FlatLayout([TensorInfo(s) for s in SHAPES])
   flat = [layout.flatten(list(map(jnp.asarray, x))) for x in (ours, theirs)]
   return np.asarray(ADAMW.compare(layout, *flat))
 

@@ -118,7 +118,7 @@ def before(
   learned = theta["step"]
   epsilon = config.epsilon * jnp.exp(learned["log_epsilon"])
   relative = config.epsilon_mode == "relative"
-  is_matrix = np.asarray([geometry.is_matrix(t.shape) for t in tensors])
+  is_matrix = np.asarray([geometry.is_matrix(t) for t in tensors])
   scalars = TensorScalars(
     decay=(*floats, decay[:, -1] * factors[2]),
     write=tuple(write[:, k] for k in range(modes)),
@@ -170,15 +170,14 @@ def _gains(
   config, learned, tensors, control, clock, parameter, weight_decay, **facts
 ):
   """Returns the gains, given the tensors' mean square parameters."""
-  shapes = [tensor.shape for tensor in tensors]
-  rank = np.asarray([geometry.is_matrix(shape) for shape in shapes], int)
+  rank = np.asarray([geometry.is_matrix(t) for t in tensors], int)
   log_rate = learned["log_rate"]
   if "matrix_log_rate" in learned:
     matrix = jnp.asarray(rank, log_rate.dtype)
     log_rate = log_rate + matrix * learned["matrix_log_rate"]
   base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
-  nominal = geometry.nominal(config.geometry, shapes)
+  nominal = geometry.nominal(config.geometry, tensors)
   gamma, rho = _exponents(learned, rank, nominal.rho)
   # Squares of large parameters are infinite, and lengths are not to be.
   bounded = jnp.minimum(parameter, MAX_SQUARE) + MIN_PARAMETER**2

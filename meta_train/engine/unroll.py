@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import flt_lopt
 from flt_lopt import flat
-from flt_lopt.layout import FlatLayout
+from flt_lopt.layout import FlatLayout, infos
 from meta_train.engine import horizons
 from meta_train.engine.objectives import LOG_FLOOR, OBJECTIVES
 from meta_train.engine.supervision import WORST, Supervision
@@ -141,7 +141,7 @@ class Unroller:
   @functools.cached_property
   def layout(self) -> FlatLayout:
     """How the inner parameters lie in one flat array."""
-    return FlatLayout([x.shape for x in jax.tree.leaves(self._initial)])
+    return FlatLayout(infos(self._initial))
 
   def _unflatten(self, params: Float[Array, "blocks lanes"]) -> Any:
     leaves = self.layout.unflatten(params)

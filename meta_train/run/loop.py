@@ -27,11 +27,16 @@ from meta_train.engine import (
 )
 from meta_train.evaluation.problems import Problems
 from meta_train.reports import report
-from meta_train.run import memory_maps, run_folder, saved, tensorboard
+from meta_train.run import (
+  memory_maps,
+  run_folder,
+  saved,
+  tensorboard,
+  validation,
+)
 from meta_train.run.live_report import LiveReport
 from meta_train.run.progress import Progress
 from meta_train.run.saved import Best, Saved
-from meta_train.run.validation import Validation
 from meta_train.terminal import say
 
 
@@ -58,7 +63,7 @@ def train(
       was due then is made up for by the next start.
   """
   group, loop = parts.loop.group, parts.loop
-  validate = Validation(
+  validate = validation.Validation(
     problems.validation,
     parts.lopt,
     parts.unravel,
@@ -247,7 +252,7 @@ def _is_missing(folder: run_folder.RunFolder | None, outer_step: int) -> bool:
 
 def _score_start(
   config: MetaTrainConfig,
-  validate: Validation,
+  validate: validation.Validation,
   parts: training.Parts,
   state: Saved,
   folder: run_folder.RunFolder | None,
@@ -272,7 +277,7 @@ def _score_start(
 
 
 def _validate(
-  validate: Validation,
+  validate: validation.Validation,
   parts: training.Parts,
   state: Saved,
   folder: run_folder.RunFolder | None,
@@ -290,18 +295,18 @@ def _validate(
     best = best._replace(untrained=validate.losses(start))
   gains = validate.losses(theta) - best.untrained
   outer_step = int(state.outer.outer_step)
-  best = _better(best, outer_step, float(np.mean(gains)), theta)
+  best = _better(best, outer_step, validation.score(gains), theta)
   row = _score_row(outer_step, validate, gains)
   return state._replace(best=best), row
 
 
 def _score_row(
-  outer_step: int, validate: Validation, gains: np.ndarray
+  outer_step: int, validate: validation.Validation, gains: np.ndarray
 ) -> dict[str, Any]:
   each = zip(validate.names, map(float, gains))
   return {
     "outer_step": outer_step,
-    "score": float(np.mean(gains)),
+    "score": validation.score(gains),
     **{f"score/{name}": gain for name, gain in each},
   }
 

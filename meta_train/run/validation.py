@@ -6,12 +6,14 @@ of the normalised training loss over the last tenth of such a run, averaged
 over seeds as log(L + c) with c = 1e-5, and the index 0 for the untrained
 optimizer,
 
-    score = mean over tasks of (log(L + c) - log(L_0 + c)),
+    gain = log(L + c) - log(L_0 + c),
+    score = mean over tasks of the gain, at most log(10) either way,
 
-so that 0 is as good as untrained and -0.7 is half the loss. A run that
-diverges counts the largest loss that its task knows.
+so that 0 is as good as untrained and -0.7 is half the loss. Without the bound
+a few tasks, whose loss goes down to nothing, would make up most of it. A run
+that diverges counts the largest loss that its task knows.
 
-Main names: `Validation`.
+Main names: `Validation`, `score`.
 """
 
 import math
@@ -31,7 +33,19 @@ from tasks.hosted import hosted_family
 
 NUM_SEEDS = 4
 FLOOR = 1e-5
+#: What a task counts at most in the score, in e-folds of its loss.
+MAX_GAIN = math.log(10.0)
 _KEY = 7_654_321
+
+
+def score(gains: Float[np.ndarray, "tasks"]) -> float:
+  """Returns the score of gains, which is low where theta is good.
+
+  Args:
+    gains: of all tasks; what is not finite is the worst.
+  """
+  gains = np.nan_to_num(gains, nan=np.inf)
+  return float(np.mean(np.clip(gains, -MAX_GAIN, MAX_GAIN)))
 
 
 class Validation:
