@@ -56,7 +56,9 @@ def places(tensors, dtype) -> Float[Array, "tensors places"]:
   rows = []
   for number, tensor in enumerate(tensors):
     shape = tensor.shape
-    output = 0 if tensor.role == roles.OUTPUT_FIRST else -1
+    # Of a stack of matrices with their outputs first those come second.
+    first = 1 if len(shape) == 3 else 0
+    output = first if tensor.role == roles.OUTPUT_FIRST else -1
     fan_out = shape[output] if shape else 1
     fan_in = tensor.size // max(fan_out, 1)
     rank = min(len(shape), 2) - 1.0

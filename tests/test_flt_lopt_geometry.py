@@ -7,6 +7,7 @@ import pytest
 
 import flt_lopt
 from flt_lopt import geometry
+from flt_lopt.layout import TensorInfo
 
 SHAPES = {
   "conv": (3, 3, 4, 8),
@@ -55,7 +56,8 @@ def rms(x):
 def test_normalized_steps_of_matrices_follow_their_shape_alone(scale):
   found = updates("normalized", scale)
   for name, inputs in FAN_IN.items():
-    assert rms(found[name]) == pytest.approx(inputs**-0.5, rel=1e-5)
+    wide = max(inputs / geometry.NARROW, 1.0)
+    assert rms(found[name]) == pytest.approx((inputs * wide) ** -0.5, rel=1e-5)
   # The others move as Adam's do, by much less than 1 where signs change.
   assert rms(found["vector"]) < 0.6
 
@@ -71,10 +73,30 @@ def test_orthogonal_steps_have_the_same_size():
 def test_relative_steps_are_in_proportion_to_usual_parameters():
   """With gamma = 1 a matrix of RMS r moves by r, in units of the rate."""
   found = updates("normalized", 1.0, gamma=1.0)
-  for name in FAN_IN:
-    assert rms(found[name]) == pytest.approx(0.3, rel=1e-4)
-  usual = updates("normalized", 1.0, gamma=0.7, parameter=40**-0.5)
-  assert rms(usual["tall"]) == pytest.approx(40**-0.5, rel=1e-4)
+  for name, inputs in FAN_IN.items():
+    wide = max(inputs / geometry.NARROW, 1.0) ** 0.5
+    assert rms(found[name]) == pytest.approx(0.3 / wide, rel=1e-4)
+  usual = updates("normalized", 1.0, gamma=0.7, parameter=16**-0.5)
+  assert rms(usual["heads"]) == pytest.approx(16**-0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["normalized", "orthogonal"])
+def test_what_a_step_changes_does_not_grow_with_the_inputs(name):
+  """A step along x y^T, for inputs x and outputs y of size 1 an element."""
+  lopt = flt_lopt.LearnedOptimizer(flt_lopt.make_variant(name))
+  theta = lopt.init(jax.random.key(0))
+  tx = lopt.transform(theta)
+
+  def change(inputs):
+    rng = np.random.default_rng(0)
+    x = rng.choice([-1.0, 1.0], size=inputs)
+    y = rng.choice([-1.0, 1.0], size=inputs)
+    params = {"w": jnp.asarray(rng.normal(size=(inputs, inputs)) / inputs**0.5)}
+    updates, _ = tx.update({"w": jnp.outer(x, y)}, tx.init(params), params)
+    return rms(x @ np.asarray(updates["w"]))
+
+  narrow, wide = change(32), change(512)
+  assert wide == pytest.approx(narrow, rel=0.3)
 
 
 @pytest.mark.parametrize("read", [0.0, 0.1])
@@ -179,7 +201,8 @@ def test_shipped_weights_leave_unused_parameters_alone(name):
 
 def test_vectors_and_empty_tensors_have_no_fan_in_to_follow():
   for name in ("elementwise", "normalized", "orthogonal"):
-    found = geometry.nominal(name, [(), (5,), (0, 3), (2, 0)])
+    shapes = [(), (5,), (0, 3), (2, 0)]
+    found = geometry.nominal(name, [TensorInfo(shape) for shape in shapes])
     assert all(np.all(np.isfinite(x)) for x in found)
     np.testing.assert_array_equal(found.log_length, 0.0)
     np.testing.assert_array_equal(found.rho, 1.0)
