@@ -3,10 +3,10 @@
 Shapes don't tell which axis of a matrix is its input, nor a matrix from a
 table whose rows are looked up one at a time. Names often do:
 
-    last name                          role
-    contains `embed` or `position`     TABLE: of rows that are looked up
-    `weight`                           OUTPUT_FIRST: as in Equinox, PyTorch
-    any other                          INPUT_FIRST: as in Flax, Haiku
+    last name                                     role
+    a word of it begins with `embed`, `position`  TABLE: its rows are looked up
+    it is `weight`, or begins with `weight_`      OUTPUT_FIRST, as in Equinox
+    any other                                     INPUT_FIRST, as in Flax
 
 The last name is that of the innermost dict entry or attribute; Flax's
 `.value` is none. A tensor without a name, as in a tuple, is INPUT_FIRST.
@@ -14,6 +14,7 @@ The last name is that of the innermost dict entry or attribute; Flax's
 Main names: `TABLE`, `OUTPUT_FIRST`, `INPUT_FIRST`, `role_of`, `roles`.
 """
 
+import re
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ import jax
 TABLE = "table"
 OUTPUT_FIRST = "output first"
 INPUT_FIRST = "input first"
-_OF_TABLES = ("embed", "position")
+_TABLE = re.compile("(^|[^a-z])(embed|position)")
 #: Attributes of wrappers, which name nothing.
 _WRAPPERS = ("value", "raw_value")
 
@@ -37,9 +38,10 @@ def role_of(path: tuple[Any, ...]) -> str:
   while texts and texts[-1] in _WRAPPERS:
     texts.pop()
   last = texts[-1].lower() if texts else ""
-  if any(part in last for part in _OF_TABLES):
+  if _TABLE.search(last):
     return TABLE
-  return OUTPUT_FIRST if last == "weight" else INPUT_FIRST
+  is_turned = last == "weight" or last.startswith("weight_")
+  return OUTPUT_FIRST if is_turned else INPUT_FIRST
 
 
 def roles(tree: Any) -> list[str]:

@@ -19,10 +19,13 @@ from flt_lopt.layout import TensorInfo
     ({"params": {"Embed_0": {"embedding": 0.0}}}, roles.TABLE),
     ({"embed": {"embeddings": 0.0}}, roles.TABLE),
     ({"pos_embedding": 0.0}, roles.TABLE),
+    ({"positions": 0.0}, roles.TABLE),
+    ({"decomposition": 0.0}, roles.INPUT_FIRST),
     # A layer of that name is a layer.
     ({"patch_embed": {"kernel": 0.0}}, roles.INPUT_FIRST),
     ({"embed": (0.0,)}, roles.TABLE),
     ({"layer": {"weight": 0.0}}, roles.OUTPUT_FIRST),
+    ({"cell": {"weight_ih": 0.0}}, roles.OUTPUT_FIRST),
     ([0.0], roles.INPUT_FIRST),
     (0.0, roles.INPUT_FIRST),
     ({3: 0.0}, roles.INPUT_FIRST),
