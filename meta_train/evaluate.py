@@ -157,6 +157,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
       todo,
       folder.rows,
       keep=evaluation_folder.not_replaced(part),
+      required=evaluation_folder.REQUIRED,
       devices=devices,
       side_by_side=True,
       on_job=progress,

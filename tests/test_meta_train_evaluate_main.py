@@ -328,6 +328,14 @@ def test_shipped_baselines_stand_beside_or_are_refused(
   assert optimizers == {"decaying", "adam", "sgd"}
   assert "Missing or damaged" not in (folder / "report.html").read_text()
 
+  # A row without its task is told, and doesn't stop what can be done.
+  with (folder / "evaluation.jsonl").open("a") as file:
+    file.write('{"group": "x", "group_size": 1, "seed": 0, "final": {}}\n')
+  before = _rows(folder)[:-1]
+  assert _run(folder, *flags, "--baselines=adam,sgd") == 0
+  assert "lacks task, optimizer, setting and was" in capsys.readouterr().err
+  assert _rows(folder) == before
+
   file = baseline_files.load(results / "griewank.jsonl.gz")
   header = {**file.header, "definition": "another"}
   baseline_files.write(

@@ -6,7 +6,7 @@
 one suite, number of steps and number of seeds; evaluations of other
 optimizers, or of more tasks, add to it.
 
-Names: `EvaluationFolder`, `open_folder`, `not_replaced`, `ABOUT`.
+Names: `EvaluationFolder`, `open_folder`, `not_replaced`, `ABOUT`, `REQUIRED`.
 """
 
 import dataclasses
@@ -29,6 +29,8 @@ from meta_train.run import environment
 
 ABOUT = "evaluation.json"
 OVERHEAD = "overhead.jsonl"
+#: Fields of all rows, without which they can't be told apart.
+REQUIRED = ("task", "optimizer", "setting")
 _KIND = "flt_lopt evaluation"
 
 
@@ -62,7 +64,7 @@ class EvaluationFolder(NamedTuple):
     replaced = {(row["task"], row["optimizer"]) for row in shipped}
     kept = [
       row
-      for row in read_rows(self.rows).rows
+      for row in read_rows(self.rows, required=REQUIRED).rows
       if row["setting"] or (row["task"], row["optimizer"]) not in replaced
     ]
     write_rows(self.rows, [*kept, *shipped])
@@ -85,7 +87,8 @@ class EvaluationFolder(NamedTuple):
       candidate.name: {"fingerprint": candidate.fingerprint}
       for candidate in plan.candidates
     }
-    there = {row["optimizer"] for row in read_rows(self.rows).rows}
+    rows = read_rows(self.rows, required=REQUIRED).rows
+    there = {row["optimizer"] for row in rows}
     # Sweeps are of other tasks, and want other baselines, than the rest.
     kind = "sweep_" if plan.settings else ""
     tasks = [task.name for task in plan.tasks]

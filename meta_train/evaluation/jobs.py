@@ -48,6 +48,7 @@ def run_jobs(
   path: str | os.PathLike,
   *,
   keep: Callable[[Row], bool] = lambda row: False,
+  required: Sequence[str] = (),
   devices: Devices | None = None,
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
@@ -59,6 +60,8 @@ def run_jobs(
     jobs: in the order that their rows are to have.
     path: the file of rows.
     keep: whether to keep a row that belongs to none of the jobs.
+    required: fields that all rows have, beside `REQUIRED`; one without them
+      is damaged.
     devices: those to run on; `None`: all local ones.
     side_by_side: whether each job has one device for itself.
     on_job: called with a line of text before each job that is computed.
@@ -71,7 +74,9 @@ def run_jobs(
   path, jobs = pathlib.Path(path), list(jobs)
   wanted = {job.group for job in jobs}
   old, problems = _whole_groups(
-    path, lambda row: row["group"] not in wanted and keep(row)
+    path,
+    lambda row: row["group"] not in wanted and keep(row),
+    (*REQUIRED, *required),
   )
   for problem in problems:
     on_problem(problem)
@@ -106,17 +111,20 @@ def run_jobs(
 
 
 def _whole_groups(
-  path: pathlib.Path, is_missed: Callable[[Row], bool]
+  path: pathlib.Path,
+  is_missed: Callable[[Row], bool],
+  required: Sequence[str],
 ) -> tuple[dict[str, list[Row]], list[str]]:
   """Returns the groups that are whole, and sentences on what is not.
 
   Args:
     path: the file of rows.
     is_missed: whether to tell that the group of a row is not whole.
+    required: fields that all rows have.
   """
   if not path.exists():
     return {}, []
-  read = read_rows(path, required=REQUIRED)
+  read = read_rows(path, required=required)
   # A file without rows is as good as none.
   problems = read.problems if path.stat().st_size else []
   groups: dict[str, list[Row]] = {}
