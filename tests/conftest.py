@@ -58,3 +58,14 @@ def tiny_copy(tiny_results, tmp_path):
   for path in tiny_results.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   return tmp_path
+
+
+@pytest.fixture(scope="session")
+def four_steps(tmp_path_factory):
+  """Theta of a run of four outer steps, and the file it is in; keep both."""
+  import tiny_runs
+
+  folder = tmp_path_factory.mktemp("four_steps")
+  with pytest.MonkeyPatch.context() as patch:
+    found, _ = tiny_runs.run_on_two(folder, patch, "--outer_steps=4")
+  return found, folder / "run" / "theta.safetensors"

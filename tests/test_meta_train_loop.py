@@ -4,255 +4,23 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
-from jax.flatten_util import ravel_pytree
 
 import flt_lopt
-import tasks
 from meta_train.command import flags, signals
 from meta_train.engine import meter
 from meta_train.engine.outer_state import StepMetrics
 from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems
-from meta_train.run import csv_rows, live_report, loop, memory_maps, whole
-from meta_train.run.validation import FLOOR, Validation
-
-LOPT = flt_lopt.LearnedOptimizer(
-  flt_lopt.OptimizerConfig(hidden_units=2, controller="off")
-)
-THETA, UNRAVEL = ravel_pytree(LOPT.init(jax.random.key(0)))
-
-
-class Bowl(tasks.Task):
-  """A parabola far away: the faster the better; too fast is infinite."""
-
-  name = "bowl"
-
-  def init(self, key):
-    return {"x": 3.0 + jnp.zeros((3,))}
-
-  def loss(self, params, key, data):
-    return jnp.mean(jnp.square(params["x"]))
-
-
-def _faster(log_factor):
-  """Returns theta with steps longer by a factor."""
-  tree = UNRAVEL(THETA)
-  tree["step"]["log_rate"] = tree["step"]["log_rate"] + log_factor
-  return np.asarray(ravel_pytree(tree)[0])
-
-
-@pytest.fixture(scope="module")
-def validation():
-  return Validation((Bowl(),), LOPT, UNRAVEL, num_steps=95)
-
-
-def test_validation_ranks_theta_and_repeats_itself(validation):
-  start, fast, faster = (validation.losses(_faster(x)) for x in (0.0, 2.0, 3.0))
-  assert validation.names == ("bowl",)
-  assert start.shape == (1,) and start > fast > faster
-  np.testing.assert_array_equal(validation.losses(_faster(2.0)), fast)
-  # The last tenth of 100 steps at the reference's rate, by hand.
-  tx = LOPT.reference(num_steps=100)
-  task, losses = Bowl(), []
-  params = task.init(jax.random.key(0))
-  state = tx.init(params)
-
-  @jax.jit
-  def step(params, state):
-    loss, gradient = jax.value_and_grad(task.loss)(params, None, None)
-    updates, state = tx.update(gradient, state, params)
-    return jax.tree.map(jnp.add, params, updates), state, loss
-
-  for _ in range(100):
-    params, state, loss = step(params, state)
-    losses.append(float(loss))
-  expected = np.mean(np.log(np.array(losses[-10:]) + FLOOR))
-  np.testing.assert_allclose(start, expected, rtol=1e-3)
-
-
-def test_programs_of_the_validation_go_when_it_is_crowded(
-  validation, monkeypatch
-):
-  expected = validation.losses(THETA)
-  monkeypatch.setattr(memory_maps, "is_crowded", lambda: True)
-  np.testing.assert_array_equal(validation.losses(THETA), expected)
-  assert [p._cache_size() for p in validation._programs] == [0]
-  np.testing.assert_array_equal(validation.losses(THETA), expected)
-
-
-def test_a_diverged_validation_counts_the_largest_loss(validation):
-  (worst,) = validation.losses(_faster(200.0))
-  assert np.isfinite(worst) and worst > validation.losses(THETA)[0]
-
-
-def _run(folder, monkeypatch, *arguments):
-  return tiny_runs.run_here(folder, monkeypatch, "--num_devices=2", *arguments)
-
-
-@pytest.fixture(scope="module")
-def four_steps(tmp_path_factory):
-  """Theta of a run of four outer steps, and the file it is in; keep both."""
-  folder = tmp_path_factory.mktemp("four_steps")
-  with pytest.MonkeyPatch.context() as patch:
-    found, _ = _run(folder, patch, "--outer_steps=4")
-  return found, folder / "run" / "theta.safetensors"
-
-
-def _with_validation(monkeypatch):
-  load = whole.load_problems
-
-  def more(config):
-    return load(config)._replace(validation=(Bowl(),))
-
-  monkeypatch.setattr(whole, "load_problems", more)
-
-
-def test_the_best_theta_is_found_kept_and_resumed(tmp_path, monkeypatch):
-  _with_validation(monkeypatch)
-  flags_ = ("--validate_every=5", "--result=best", "--keep_checkpoints=1")
-  # So fast that it gets worse again.
-  flags_ += ("--outer_learning_rate=0.5", "--theta_average=0.5")
-  whole, rows = _run(tmp_path / "a", monkeypatch, *flags_, "--outer_steps=40")
-  run = tmp_path / "a" / "run"
-  scores = tiny_runs.rows(run, "validation.jsonl")
-  assert [row["outer_step"] for row in scores] == list(range(0, 45, 5))
-  assert scores[0]["score"] == 0.0  # Untrained, by definition.
-  assert all(row["score"] == row["score/bowl"] for row in scores)
-  best = min(scores, key=lambda row: row["score"])
-  kept = {int(path.stem[5:]) for path in (run / "checkpoints").iterdir()}
-  assert kept == {best["outer_step"], 40}
-  record = flt_lopt.read_provenance(run / "theta.safetensors")
-  assert record["validation"]["score"] == best["score"]
-  assert record["validation"]["outer_step"] == best["outer_step"]
-  # It is the running average of that moment: a run so short ends with it.
-  (tmp_path / "b").mkdir()
-  short, _ = _run(
-    *(tmp_path / "b", monkeypatch, *flags_[2:]),
-    f"--outer_steps={best['outer_step']}",
-  )
-  np.testing.assert_array_equal(whole, short)
-  # Stopped in between and continued: the same rows and the same best.
-  for steps in (12, 23, 40):
-    parts, part_rows = _run(
-      tmp_path / "c", monkeypatch, *flags_, f"--outer_steps={steps}"
-    )
-  np.testing.assert_array_equal(parts, whole)
-  later = tiny_runs.rows(tmp_path / "c" / "run", "validation.jsonl")
-  assert [row for row in later if row["outer_step"] % 5 == 0] == scores
-  del rows, part_rows
-
-
-def _stop_in_validation(monkeypatch, outer_step):
-  """Sends SIGTERM while the scores of that outer step are computed."""
-  validate = loop._validate
-
-  def stopped(validation, parts, state, folder):
-    if int(state.outer.outer_step) == outer_step:
-      signal.raise_signal(signal.SIGTERM)
-    return validate(validation, parts, state, folder)
-
-  monkeypatch.setattr(loop, "_validate", stopped)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("step", [10, 12])
-def test_a_stop_in_validation_comes_right_after(tmp_path, monkeypatch, step):
-  _with_validation(monkeypatch)
-  flags_ = ("--validate_every=5", "--outer_steps=12", "--eval_seeds=2")
-  flags_ += ("--evaluate", "--eval_steps=5")
-  with monkeypatch.context() as patch:
-    _stop_in_validation(patch, step)
-    with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
-      _run(tmp_path, patch, *flags_)
-  run = tmp_path / "run"
-  assert not (run / "theta.safetensors").exists()
-  scores = tiny_runs.rows(run, "validation.jsonl")
-  assert [row["outer_step"] for row in scores] == [5, 10, 12][: step - 8]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_whoever_asks_before_validation_is_saved_first(tmp_path, monkeypatch):
-  _with_validation(monkeypatch)
-  flags_ = ("--validate_every=5", "--outer_steps=12", "--result=best")
-  whole, _ = _run(tmp_path / "a", monkeypatch, *flags_)
-  wanted = tiny_runs.rows(tmp_path / "a" / "run", "validation.jsonl")
-  measure = loop._row
-  for step, done in ((10, [0, 5]), (12, [0, 5, 10])):
-    with monkeypatch.context() as patch:
-
-      def stopped(outer_step, *rest, at=step):
-        if outer_step == at:
-          signal.raise_signal(signal.SIGTERM)
-        return measure(outer_step, *rest)
-
-      patch.setattr(loop, "_row", stopped)
-      with pytest.raises(signals.Stopped, match=f"outer step {step} is saved"):
-        _run(tmp_path / "b", patch, *flags_)
-    run = tmp_path / "b" / "run"
-    scores = tiny_runs.rows(run, "validation.jsonl")
-    assert [row["outer_step"] for row in scores] == done
-  parts, _ = _run(tmp_path / "b", monkeypatch, *flags_)
-  np.testing.assert_array_equal(parts, whole)
-  assert tiny_runs.rows(run, "validation.jsonl") == wanted
-
-
-def _with_losses(monkeypatch, *losses):
-  """Makes the validation find these, one after the other."""
-  _with_validation(monkeypatch)
-  left = list(losses)
-  monkeypatch.setattr(
-    Validation, "losses", lambda self, theta: np.array([left.pop(0)])
-  )
-
-
-BEST = ("--outer_steps=5", "--validate_every=5", "--result=best")
-
-
-def test_the_best_of_no_scores_is_told(
-  tmp_path, monkeypatch, capsys, four_steps
-):
-  _with_losses(monkeypatch, *[np.nan] * 4)
-  _run(tmp_path, monkeypatch, *BEST, f"--init_from={four_steps[1]}")
-  assert "there is no validation score" in capsys.readouterr().err
-
-
-def test_a_run_that_only_gets_worse_has_its_start_for_result(
-  tmp_path, monkeypatch, capsys, four_steps
-):
-  start, _ = _run(tmp_path / "a", monkeypatch, "--outer_steps=0")
-  # Untrained, and after five outer steps.
-  _with_losses(monkeypatch, 2.0, 2.5)
-  found, _ = _run(tmp_path / "b", monkeypatch, *BEST)
-  np.testing.assert_array_equal(found, start)
-  told = capsys.readouterr()
-  assert "was better than that of the theta which the run began" in told.err
-  assert "after outer step 0, validation score +0\n" in told.out
-  # Given weights are scored too, and what is better than they are is told.
-  file = four_steps[1]
-  _with_losses(monkeypatch, 2.0, 1.75, 1.5)
-  found, _ = _run(tmp_path / "c", monkeypatch, *BEST, f"--init_from={file}")
-  assert np.any(found != four_steps[0])
-  told = capsys.readouterr()
-  assert "was better" not in told.err
-  assert "after outer step 5, validation score -0.5\n" in told.out
-  scores = tiny_runs.rows(tmp_path / "c" / "run", "validation.jsonl")
-  assert [(row["outer_step"], row["score"]) for row in scores] == [
-    (0, -0.25),
-    (5, -0.5),
-  ]
-  record = flt_lopt.read_provenance(tmp_path / "c/run/theta.safetensors")
-  assert record["validation"] == {"outer_step": 5, "score": -0.5}
+from meta_train.run import csv_rows, live_report, loop
 
 
 def test_a_page_tells_which_weights_were_evaluated(
@@ -260,14 +28,18 @@ def test_a_page_tells_which_weights_were_evaluated(
 ):
   pytest.importorskip("matplotlib")
   flags_ = ("--evaluate", "--eval_steps=5", "--eval_seeds=2")
-  _run(tmp_path, monkeypatch, *flags_, "--outer_steps=3")
+  tiny_runs.run_on_two(tmp_path, monkeypatch, *flags_, "--outer_steps=3")
   page = tmp_path / "run" / "report.html"
   assert "Of the weights after" not in page.read_text()
-  _run(tmp_path, monkeypatch, "--outer_steps=6", "--report_every=99")
+  tiny_runs.run_on_two(
+    tmp_path, monkeypatch, "--outer_steps=6", "--report_every=99"
+  )
   assert "after 3 outer steps; the run has done 6." in page.read_text()
   assert "report     " in capsys.readouterr().out
   # What this start has not made is not shown for its own.
-  _run(tmp_path, monkeypatch, "--outer_steps=6", "--report_every=0")
+  tiny_runs.run_on_two(
+    tmp_path, monkeypatch, "--outer_steps=6", "--report_every=0"
+  )
   told = capsys.readouterr().out
   assert "optimizer" in told
   assert "report     " not in told and "pictures   " not in told
@@ -278,7 +50,9 @@ def test_a_longer_run_tells_what_becomes_of_its_rate(
 ):
   flags_ = ("--outer_decay=-1",)
   for steps, warned in ((2, False), (4, True), (4, False)):
-    _run(tmp_path, monkeypatch, *flags_, f"--outer_steps={steps}")
+    tiny_runs.run_on_two(
+      tmp_path, monkeypatch, *flags_, f"--outer_steps={steps}"
+    )
     told = capsys.readouterr()
     words = "--outer_steps, which was 2 and is 4: the outer rate jumps up"
     assert (words in told.err) == warned
@@ -291,11 +65,13 @@ def test_a_missing_file_of_a_task_is_no_full_disk(tmp_path, monkeypatch):
 
   monkeypatch.setattr(evaluate, "evaluate_run", broken)
   with pytest.raises(FileNotFoundError, match="elsewhere"):
-    _run(tmp_path, monkeypatch, "--outer_steps=2", "--evaluate")
+    tiny_runs.run_on_two(tmp_path, monkeypatch, "--outer_steps=2", "--evaluate")
 
 
 def test_rows_tell_what_happens(tmp_path, monkeypatch):
-  _, rows = _run(tmp_path, monkeypatch, "--outer_steps=10", "--log_every=4")
+  _, rows = tiny_runs.run_on_two(
+    tmp_path, monkeypatch, "--outer_steps=10", "--log_every=4"
+  )
   assert [row["outer_step"] for row in rows] == [4, 8, 10]
   for row in rows:
     assert row["inner_steps"] == row["outer_step"] * 4 * 2 * 3
@@ -316,16 +92,16 @@ def test_rows_tell_what_happens(tmp_path, monkeypatch):
 
 
 def test_a_refused_start_does_not_say_it_trains(tmp_path, monkeypatch, capsys):
-  _run(tmp_path, monkeypatch, "--outer_steps=4")
+  tiny_runs.run_on_two(tmp_path, monkeypatch, "--outer_steps=4")
   assert "meta-training on Tiny: 4 outer steps" in capsys.readouterr().err
   with pytest.raises(UserError, match="--outer_steps=2 is less than the 4"):
-    _run(tmp_path, monkeypatch, "--outer_steps=2")
+    tiny_runs.run_on_two(tmp_path, monkeypatch, "--outer_steps=2")
   assert "meta-training on" not in capsys.readouterr().err
 
 
 def test_validation_without_validation_tasks_is_refused(tmp_path, monkeypatch):
   with pytest.raises(UserError, match="validate_every=5, but there are no"):
-    _run(tmp_path, monkeypatch, "--validate_every=5")
+    tiny_runs.run_on_two(tmp_path, monkeypatch, "--validate_every=5")
   assert not (tmp_path / "run").exists()
 
 
@@ -333,16 +109,18 @@ def test_a_run_starts_from_weights_of_its_own_kind(
   tmp_path, monkeypatch, four_steps
 ):
   first, file = four_steps
-  same, _ = _run(
+  same, _ = tiny_runs.run_on_two(
     tmp_path / "b", monkeypatch, f"--init_from={file}", "--outer_steps=0"
   )
   np.testing.assert_array_equal(same, first)
-  further, _ = _run(
+  further, _ = tiny_runs.run_on_two(
     tmp_path / "c", monkeypatch, f"--init_from={file}", "--outer_steps=2"
   )
   assert np.any(further != first)
   with pytest.raises(UserError) as caught:
-    _run(tmp_path / "d", monkeypatch, f"--init_from={file}", "--hidden_units=3")
+    tiny_runs.run_on_two(
+      tmp_path / "d", monkeypatch, f"--init_from={file}", "--hidden_units=3"
+    )
   assert "hidden_units 3 instead of 2" in str(caught.value)
   assert "memory" not in str(caught.value)
   assert not (tmp_path / "d" / "run").exists()
@@ -355,16 +133,24 @@ def test_weights_of_another_task_are_needed_once(
   file = tmp_path / "start.safetensors"
   shutil.copy(shared, file)
   flags_ = ("--task=tiny_task:Other", f"--init_from={file}")
-  begun, _ = _run(tmp_path / "b", monkeypatch, *flags_, "--outer_steps=0")
+  begun, _ = tiny_runs.run_on_two(
+    tmp_path / "b", monkeypatch, *flags_, "--outer_steps=0"
+  )
   np.testing.assert_array_equal(begun, first)
-  whole, _ = _run(tmp_path / "c", monkeypatch, *flags_, "--outer_steps=6")
-  _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=4")
+  whole, _ = tiny_runs.run_on_two(
+    tmp_path / "c", monkeypatch, *flags_, "--outer_steps=6"
+  )
+  tiny_runs.run_on_two(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=4")
   file.unlink()
-  parts, _ = _run(tmp_path / "d", monkeypatch, *flags_, "--outer_steps=6")
+  parts, _ = tiny_runs.run_on_two(
+    tmp_path / "d", monkeypatch, *flags_, "--outer_steps=6"
+  )
   np.testing.assert_array_equal(parts, whole)
   assert np.any(whole != first)
   with pytest.raises(flt_lopt.WeightsError, match="start"):
-    _run(tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6")
+    tiny_runs.run_on_two(
+      tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6"
+    )
 
 
 def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
@@ -372,18 +158,18 @@ def test_a_run_killed_in_its_first_checkpoint_starts_from_its_weights(
 ):
   _, file = four_steps
   flags_ = (f"--init_from={file}", "--outer_steps=6")
-  expected, _ = _run(tmp_path / "b", monkeypatch, *flags_)
+  expected, _ = tiny_runs.run_on_two(tmp_path / "b", monkeypatch, *flags_)
   # What a kill leaves of a checkpoint that was being written, and what
   # programs of others leave anywhere.
   checkpoints = tmp_path / "c" / "run" / "checkpoints"
   with monkeypatch.context() as patch:
     patch.setattr(loop, "_save", _raise_stopped)
     with pytest.raises(signals.Stopped):
-      _run(tmp_path / "c", patch, *flags_)
+      tiny_runs.run_on_two(tmp_path / "c", patch, *flags_)
   checkpoints.mkdir()
   for name in (".step-00000004.safetensors.1.partial", ".DS_Store"):
     (checkpoints / name).write_bytes(b"half")
-  again, _ = _run(tmp_path / "c", monkeypatch, *flags_)
+  again, _ = tiny_runs.run_on_two(tmp_path / "c", monkeypatch, *flags_)
   np.testing.assert_array_equal(again, expected)
 
 
@@ -396,8 +182,8 @@ def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
   flags_ += ("--hidden_units=0",)
   same = ["--variant=linear", "--geometry=normalized"]
   with pytest.raises(UserError, match=f"as by {' '.join(same)}$"):
-    _run(tmp_path / "a", monkeypatch, *flags_)
-  found, _ = _run(tmp_path / "b", monkeypatch, *flags_, *same)
+    tiny_runs.run_on_two(tmp_path / "a", monkeypatch, *flags_)
+  found, _ = tiny_runs.run_on_two(tmp_path / "b", monkeypatch, *flags_, *same)
   _, tree = flt_lopt.load("flt-starter")
   leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]
   np.testing.assert_array_equal(found, np.concatenate(leaves))
@@ -475,7 +261,7 @@ def test_what_a_run_could_not_use_is_told(tmp_path, monkeypatch, capsys):
   assert re.match(text, meter.left_out(rows))
   assert meter.left_out([{"outer_step": 4, "skipped": 0}]) == ""
   flags_ = ("--outer_steps=2", "--task_gradient_clip=1e-9", "--report_every=99")
-  _run(tmp_path, monkeypatch, *flags_)
+  tiny_runs.run_on_two(tmp_path, monkeypatch, *flags_)
   assert "100.00% of the tasks' estimates had" in capsys.readouterr().err
   page = (tmp_path / "run" / "report.html").read_text()
   assert "Estimates limited or dropped" in page and "100.00%" in page

@@ -65,6 +65,11 @@ def run_here(folder, monkeypatch, *arguments):
   return theta(folder / "run"), rows(folder / "run")
 
 
+def run_on_two(folder, monkeypatch, *arguments):
+  """Does a run in this process on two devices."""
+  return run_here(folder, monkeypatch, "--num_devices=2", *arguments)
+
+
 class Run:
   """One process of a run.
 

@@ -42,9 +42,8 @@ def score(gains: Float[np.ndarray, "tasks"]) -> float:
   """Returns the score of gains, which is low where theta is good.
 
   Args:
-    gains: of all tasks; what is not finite is the worst.
+    gains: of all tasks; if one is NaN, so is the score.
   """
-  gains = np.nan_to_num(gains, nan=np.inf)
   return float(np.mean(np.clip(gains, -MAX_GAIN, MAX_GAIN)))
 
 
