@@ -19,11 +19,10 @@ a stack has one RMS. For a wide layer that is 1 / fan-in: with more inputs,
 which a step moves all together, what it changes does not grow, so that steps
 that suit a narrow network suit a wide one (Yang and others' maximal update
 parametrisation). From few inputs a step is in proportion to usual parameters.
-An RMS below 0.01 counts as 0.01:
-Adam's direction has 0.2 where gradients are noise, 1 where they agree, and less
-where they shrink fast, as when a network fits all its data. Where gradients
-have become zero, whose direction the memory still has, steps end; see the
-safeguards in `flt_lopt.kernel`.
+An RMS below 0.01 counts as 0.01: Adam's direction has 0.2 where gradients are
+noise, 1 where they agree, and less where they shrink fast, as when a network
+fits all its data. Where gradients have become zero, whose direction the memory
+still has, steps end; see the safeguards in `flt_lopt.kernel`.
 
 Orthogonal: of a matrix D = U S V^T the step goes along U V^T, by five
 Newton-Schulz iterations (optax's), times sqrt(max(1, outputs / inputs)), as
