@@ -41,10 +41,9 @@ used too, compiling took between 2 and 8 minutes, and the whole run 50.
 That was seen before normalised steps shrank with the number of inputs, and when
 no bound was set to what a task counts in the score. By today's steps and score
 its result has -0.40, and 20 outer steps of the second phase from there
-(`--init_from=flt-starter
---phases=step+memory+controller/log_step+controller/write_gate
---outer_learning_rate=1e-2 --outer_decay=-1 --outer_steps=80`, stopped) the same. The
-whole recipe has not been run since.
+(`--init_from=flt-starter --outer_learning_rate=1e-2 --outer_decay=-1
+--phases=step+memory+controller/log_step+controller/write_gate`, stopped) the
+same. The whole recipe has not been run since.
 """
 
 from meta_train.config import MetaTrainConfig
