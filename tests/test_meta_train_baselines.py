@@ -23,11 +23,19 @@ def test_half_decades_are_the_floats_that_are_written():
 
 
 def test_the_grids_are_as_stated():
+  sizes = {
+    "adam": 14,
+    "adam_cosine": 14,
+    "prodigy": 7,
+    "sgd": 7,
+    "adafactor": 7,
+  }
   for name in baselines.list_baselines():
     baseline = baselines.get_baseline(name)
-    is_adam = name in ("adam", "adam_cosine")
-    assert len(baseline.rates) == (14 if is_adam else 7)
-    assert baseline.tuned_apart != is_adam
+    assert len(baseline.rates) == sizes.get(name, 9)
+    assert baseline.tuned_apart == (name not in ("adam", "adam_cosine"))
+    top = {"lion": 0.1, "adamw": 1.0, "muon": 1.0}
+    assert max(baseline.rates) == top.get(name, max(baseline.rates))
 
 
 @pytest.mark.parametrize("name", baselines.list_baselines())
