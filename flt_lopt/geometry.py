@@ -73,7 +73,8 @@ def muon_dimensions(tensor: TensorInfo) -> MuonDimensionNumbers | None:
   if len(shape) == 3:
     if first and shape[0] > shape[1]:
       return MuonDimensionNumbers(reduction_axis=0, output_axis=(1, 2))
-    return MuonDimensionNumbers(2 - first, 1 + first)
+    inputs, outputs = (1, 2) if first else (2, 1)
+    return MuonDimensionNumbers(inputs, outputs)
   axes = tuple(range(len(shape)))
   if first:
     return MuonDimensionNumbers(reduction_axis=axes[:-1], output_axis=-1)

@@ -8,9 +8,8 @@ of the record and never an afterthought.
 Adam, the yardstick, is tuned over 14 learning rates on the very seeds that it
 is compared on, which favours it. The others have 7 rates, or 9 where 7 were too
 few; they are tuned on one seed of their own, and the best rate is run on the
-seeds of the comparison.
-Unless their authors want it otherwise, they warm up over 5 % of the steps and
-decay by a cosine to 1 %.
+seeds of the comparison. Unless their authors want it otherwise, they warm up
+over 5 % of the steps and decay by a cosine to 1 %.
 
 Source: the protocol of tuning Adam over a logarithmic grid follows L. Metz et
 al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022.
