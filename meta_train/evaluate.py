@@ -8,6 +8,7 @@ Main names: `main`, `EvaluateConfig`.
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -150,6 +151,11 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     )
   todo, problems = make_jobs(plan)
   progress = _Progress()
+  failures: list[UserError] = []
+
+  def on_failure(error: UserError) -> None:
+    say(str(error))
+    failures.append(error)
 
   def compute(part, todo):
     progress.total = len(todo)
@@ -161,6 +167,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
       devices=devices,
       side_by_side=True,
       on_job=progress,
+      on_failure=on_failure,
     )
 
   # What was computed of the baselines stays until it is known what ships.
@@ -169,12 +176,18 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     rows = compute(plan, [*todo, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
-  _measure_overhead(overhead, plan, config, folder, devices)
+  _measure_overhead(overhead, plan, config, folder, devices, on_failure)
   folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
+  if failures:
+    raise UserError(
+      f"{len(failures)} {'job' if len(failures) == 1 else 'jobs'} of yours "
+      f"failed and are missing from the report, the first: {failures[0]}; mend "
+      "it, and the same command continues with what is missing"
+    )
 
 
 def _plan(config: EvaluateConfig) -> Any:
@@ -186,9 +199,10 @@ def _plan(config: EvaluateConfig) -> Any:
   )
 
   candidates: list[Any] = []
+  own = functools.partial(user_candidate, num_steps=config.steps)
   for make, names in (
     (weights_candidate, config.weights),
-    (user_candidate, config.optimizer),
+    (own, config.optimizer),
   ):
     for name in shared_options.split_names(names):
       taken = [candidate.name for candidate in candidates]
@@ -239,7 +253,9 @@ def _baselines(config: EvaluateConfig) -> list[Any]:
   return choose_baselines(names)
 
 
-def _measure_overhead(overhead, plan, config, folder, devices) -> None:
+def _measure_overhead(
+  overhead, plan, config, folder, devices, on_failure
+) -> None:
   if config.overhead_tasks and not plan.settings:
     overhead.measure(
       plan.tasks,
@@ -253,6 +269,7 @@ def _measure_overhead(overhead, plan, config, folder, devices) -> None:
       num_steps=plan.num_steps,
       devices=devices,
       on_job=say,
+      on_failure=on_failure,
     )
 
 

@@ -5,7 +5,8 @@ To register a variant is to be tested: the tests of the optimizer run over
 meta-parameters are moved away from the neutral ones, so that every part of
 the optimizer is at work.
 
-Main names: `NAMES`, `every_variant`, `few_variants`, `make`, `theta`, `run`.
+Main names: `NAMES`, `every_variant`, `few_variants`, `make`, `theta`, `run`,
+`raw_updates`.
 """
 
 import dataclasses
@@ -118,6 +119,20 @@ def run(name, **options):
     return jax.lax.scan(step, (params, tx.init(params)), gradients)[1]
 
   return updates_of
+
+
+def raw_updates(tx, gradients, params):
+  """Returns updates of all steps, of parameters that don't move."""
+
+  @jax.jit
+  def run(gradients, params):  # As constants they would be compiled too.
+    def step(state, gradient):
+      updates, state = tx.update(gradient, state, params)
+      return state, updates
+
+    return jax.lax.scan(step, tx.init(params), gradients)[1]
+
+  return run(gradients, params)
 
 
 def largest(tree):

@@ -9,6 +9,13 @@ def decaying(num_steps):
   return optax.adam(optax.linear_schedule(0.1, 0.0, num_steps))
 
 
+def with_warmup(num_steps):
+  """Can't be made for 200 steps or fewer."""
+  return optax.adam(
+    optax.warmup_cosine_decay_schedule(0.0, 0.1, 200, num_steps)
+  )
+
+
 def plain():
   """Takes nothing."""
   return optax.sgd(0.1)

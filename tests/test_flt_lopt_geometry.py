@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimizer_variants as variants
 import pytest
 
 import flt_lopt
@@ -36,16 +37,9 @@ def updates(name, scale, gamma=0.0, parameter=0.3):
     for k, s in SHAPES.items()
   }
 
-  @jax.jit
-  def run(grads):
-    def step(state, gradient):
-      updates, state = tx.update(gradient, state, params)
-      return state, updates
-
-    return jax.lax.scan(step, tx.init(params), grads)[1]
-
   rate = lopt.config.init_learning_rate * STEPS / 101
-  return {k: u[-1] / rate for k, u in run(grads).items()}
+  found = variants.raw_updates(tx, grads, params)
+  return {k: u[-1] / rate for k, u in found.items()}
 
 
 def rms(x):
@@ -110,15 +104,7 @@ def test_normalized_steps_fade_where_gradients_have_become_zero(read):
   gradients = np.zeros((800, 24, 25), np.float32)
   gradients[:300] = np.random.default_rng(0).normal(size=(300, 24, 25))
 
-  @jax.jit
-  def run(gradients):
-    def step(state, gradient):
-      updates, state = tx.update({"w": gradient}, state, params)
-      return state, updates["w"]
-
-    return jax.lax.scan(step, tx.init(params), gradients)[1]
-
-  moved = np.asarray(run(gradients))
+  moved = np.asarray(variants.raw_updates(tx, {"w": gradients}, params)["w"])
   sizes = np.sqrt(np.mean(moved**2, axis=(1, 2)))
   assert sizes[300:].sum() < 50 * sizes[299]
   assert sizes[-1] < 0.01 * sizes[299]

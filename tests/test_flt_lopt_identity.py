@@ -36,18 +36,6 @@ def stream(dtype=np.float32):
   }
 
 
-def raw_updates(tx, grads, params):
-  @jax.jit
-  def run(grads, params):  # As constants they would be compiled too.
-    def step(state, gradient):
-      updates, state = tx.update(gradient, state, params)
-      return state, updates
-
-    return jax.lax.scan(step, tx.init(params), grads)[1]
-
-  return run(grads, params)
-
-
 def largest_difference(a, b):
   return max(
     float(np.max(np.abs(x - y)))
@@ -63,7 +51,7 @@ def compared(name, dtype, num_steps, **changes):
   params = {k: np.full(s, 0.3, dtype) for k, s in SHAPES.items()}
   options = {"num_steps": num_steps, "weight_decay": 0.01}
   return [
-    raw_updates(tx, stream(dtype), params)
+    variants.raw_updates(tx, stream(dtype), params)
     for tx in (lopt.transform(theta, **options), lopt.reference(**options))
   ]
 
@@ -167,10 +155,12 @@ def test_schedule_is_the_one_of_optax():
   for num_steps in (1, 7, 40, None):
     count = (num_steps or 120) + 20
     grads = {"a": np.ones((count, 3), np.float32)}
-    ours = raw_updates(
+    ours = variants.raw_updates(
       lopt.transform(theta, num_steps=num_steps), grads, params
     )
-    want = raw_updates(lopt.reference(num_steps=num_steps), grads, params)
+    want = variants.raw_updates(
+      lopt.reference(num_steps=num_steps), grads, params
+    )
     np.testing.assert_allclose(ours["a"], want["a"], rtol=1e-4)
   assert isinstance(lopt.transform(theta), optax.GradientTransformation)
 
@@ -182,7 +172,7 @@ def test_linear_is_what_remains_of_a_network_that_says_nothing():
   whole = {**learned, "direction": silent}
   assert "direction" not in learned
   found, expected = (
-    raw_updates(
+    variants.raw_updates(
       variants.family(name).transform(theta, num_steps=variants.STEPS),
       variants.stream(),
       variants.parameters(),
@@ -202,7 +192,7 @@ def test_a_factored_moment_far_from_rank_one_moves_nothing_far(monkeypatch):
   theta = lopt.init(jax.random.key(0))
 
   def last(tx):
-    return np.asarray(raw_updates(tx, {"w": grads}, params)["w"][-1])
+    return np.asarray(variants.raw_updates(tx, {"w": grads}, params)["w"][-1])
 
   limited = last(lopt.transform(theta))
   np.testing.assert_allclose(limited, last(lopt.reference()), rtol=1e-4)

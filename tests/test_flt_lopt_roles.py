@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimizer_variants as variants
 import pytest
 
 import flt_lopt
@@ -86,15 +87,8 @@ def last_update(name, tree, grads, **changes):
   )
   tx = lopt.transform(theta, num_steps=20)
 
-  @jax.jit
-  def run(grads):
-    def step(state, gradient):
-      updates, state = tx.update(gradient, state, tree)
-      return state, updates
-
-    return jax.lax.scan(step, tx.init(tree), grads)[1]
-
-  return jax.tree.map(lambda x: np.asarray(x[-1]), run(grads))
+  found = variants.raw_updates(tx, grads, tree)
+  return jax.tree.map(lambda x: np.asarray(x[-1]), found)
 
 
 @pytest.mark.parametrize("name", ["normalized", "orthogonal"])

@@ -73,6 +73,12 @@ def test_missing_and_damaged_files_are_told(tmp_path):
   for content in (b"", b"no gzip", gzip.compress(b"no json")):
     path.write_bytes(content)
     assert baseline_files.load(path) is None
+  packed = gzip.compress(bytes(range(256)) * 8)
+  for place in range(len(packed)):  # Some of these break the stream itself.
+    broken = bytearray(packed)
+    broken[place] ^= 0xFF
+    path.write_bytes(broken)
+    assert baseline_files.load(path) is None
   path.write_bytes(gzip.compress(b'{"kind": "flt_lopt baseline'))
   assert tiny_baselines.read(tmp_path)[0] == {}
 

@@ -75,6 +75,13 @@ def test_an_object_counts_by_its_class_and_not_by_its_place():
   assert candidates._source(Factory()) == candidates._source(Factory())
 
 
+def test_a_factory_is_tried_with_the_steps_that_it_will_have():
+  make = "own_optimizer:with_warmup"
+  assert user_candidate(make, num_steps=300).name == "with_warmup"
+  with pytest.raises(UserError, match="called with num_steps=100"):
+    user_candidate(make, num_steps=100)
+
+
 @pytest.mark.parametrize(
   ("text", "says"),
   [

@@ -115,6 +115,17 @@ def test_other_optimizers_add_to_a_folder(folder, capsys):
   assert all(row in after for row in before) and len(after) == 12
 
 
+def test_an_optimizer_that_fails_leaves_the_others_alone(tmp_path, capsys):
+  names = ("fails_on_tasks", "plain")
+  flags = ["--optimizer=" + ",".join(f"own_optimizer:{x}" for x in names)]
+  assert _run(tmp_path, *flags, "--baselines=none", "--overhead_tasks=1") == 2
+  said = capsys.readouterr().err.splitlines()
+  assert "3 jobs of yours failed" in said[-1]
+  assert {name for _, name in _names(tmp_path)} == {"plain"}
+  text = (tmp_path / "report.html").read_text()
+  assert "fails_on_tasks was to be evaluated and has no rows" in text
+
+
 def test_what_was_evaluated_before_is_still_said(folder):
   def about():
     return json.loads((folder / "evaluation.json").read_text())

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from meta_train import rows
+from meta_train.errors import UserError
 from meta_train.evaluation import jobs
 
 
@@ -106,6 +107,28 @@ def test_side_by_side_each_job_has_one_device_and_rows_stay_in_order(tmp_path):
   whats = [row["what"] for row in found]
   assert whats == sorted(whats) and len(whats) == 11
   assert found == rows.read_rows(path).rows
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_what_the_user_must_mend_stops_nothing_if_it_is_heard(
+  tmp_path, side_by_side
+):
+  path, ran, heard = tmp_path / "rows.jsonl", [], []
+
+  def fails(devices):
+    raise UserError("mend me")
+
+  made = [_job("a", ran), jobs.Job("x", "", fails), _job("b", ran)]
+  found = jobs.run_jobs(
+    made,
+    path,
+    side_by_side=side_by_side,
+    on_failure=lambda error: heard.append(str(error)),
+  )
+  assert heard == ["mend me"]
+  assert [row["what"] for row in found] == ["a", "a", "b", "b"]
+  with pytest.raises(UserError, match="mend me"):
+    jobs.run_jobs(made, path, side_by_side=side_by_side)
 
 
 def test_an_error_side_by_side_is_raised_and_finished_rows_stay(tmp_path):

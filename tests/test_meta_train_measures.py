@@ -376,6 +376,14 @@ def test_nobody_wins_by_rounding(sign):
   assert ranking.ranks(np.stack([ours, theirs], -1)).tolist() == [[1, 2]] * 3
 
 
+def test_medians_decide_only_where_means_are_infinite():
+  ours, theirs = [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.1, 3.9, 5.0]
+  assert paired.is_better(ours, theirs) == 0.5
+  ours, theirs = [*ours[2:], np.inf], [*theirs[2:], np.inf]
+  assert paired.is_better(ours, theirs) == 0.0
+  assert paired.is_better(theirs, ours) == 1.0
+
+
 def test_many_draws_are_compared_like_each_of_them():
   rng = np.random.default_rng(0)
   ours, theirs = rng.integers(3, size=(2, 300, 3)).astype(float)
@@ -385,6 +393,27 @@ def test_many_draws_are_compared_like_each_of_them():
   assert set(found) == {0.0, 0.5, 1.0}
   each = [paired.is_better(*pair) for pair in zip(ours, theirs)]
   np.testing.assert_array_equal(found, each)
+
+
+@pytest.mark.parametrize("floor", [0.123456, 0.123444])
+def test_rounding_does_not_decide_whether_a_floor_is_reached(floor):
+  steps = np.arange(1.0, 401.0)
+  exact = floor + np.exp(-steps / 10)
+  envelope = np.asarray([float(f"{value:.5g}") for value in exact])
+  found = speedup.speed_up(exact[[399]], envelope, num_steps=200)
+  assert not found.censored and found.value < 1.0
+  lower = speedup.speed_up([floor * (1 - 2e-4)], envelope, num_steps=200)
+  assert lower.censored and lower.value == 2.0
+
+
+def test_a_mean_is_a_bound_where_its_middle_half_has_one():
+  def ups(*values):
+    return [speedup.SpeedUp(np.abs(x), np.asarray(x < 0)) for x in values]
+
+  # Negative ones are censored; bounds differ from task to task.
+  assert speedup.is_bound(ups(1, 1, 1, 1, -2, -2, 3, 3.1))
+  assert not speedup.is_bound(ups(1, 1, 1, 1, 1, 1.5, -2, -4))
+  assert not speedup.is_bound([])
 
 
 def test_unpaired_runs_are_refused():

@@ -23,6 +23,22 @@ def test_rows_of_another_definition_are_left_out_and_told():
     assert f"one: rows of {name} are of another definition" in str(problems)
 
 
+def test_rows_of_other_weights_are_left_out_and_told():
+  def rows(task, name, made_by):
+    return [
+      {**row, **({"fingerprint": made_by} if made_by else {})}
+      for row in suite_rows.candidate_rows(task, name, 1.0)
+    ]
+
+  new = [*rows("one", "flt", "new"), *rows("three", "b", "x")]
+  unknown = [*rows("one", "c", None), *suite_rows.adam_rows("one")]
+  old = rows("two", "flt", "old")
+  kept, problems = row_standings.of_newest_weights([*old, *unknown, *new])
+  assert kept == [*unknown, *new]
+  (problem,) = problems
+  assert problem.startswith("rows of flt on two are of other weights")
+
+
 def test_the_rate_with_curves_stays_the_best_on_fewer_seeds():
   rows = suite_rows.adam_rows("one")
   for row in rows:

@@ -33,6 +33,22 @@ def test_headline_says_who_won(learned, verdict):
   assert verdict in headline(result, "adam")
 
 
+@pytest.mark.parametrize(
+  ("learned", "verdict"), [(0.1, "beats"), (0.2, "is level"), (0.3, "loses to")]
+)
+def test_negative_losses_have_a_winner_and_no_ratio(learned, verdict):
+  rows = evaluation_rows.rows(learned=learned)
+  more = [{**row, "seed": row["seed"] + 4} for row in rows]
+  for row in (*rows, *more):
+    if row["final"]["train"]["loss"] is not None:
+      row["final"]["train"] = {"loss": row["final"]["train"]["loss"] - 5.0}
+  result, _ = _one([*rows, *more])
+  said = headline(result, "adam")
+  assert verdict in said and "nan" not in said
+  # Equal losses have a ratio, whatever they are.
+  assert ("no ratio of negative losses" in said) == (learned != 0.2)
+
+
 def test_diverged_learned_optimizer_loses():
   result, _ = _one(evaluation_rows.rows(learned=np.inf))
   found = compare_runs(result.learned, result.tuned["adam"])

@@ -77,11 +77,17 @@ def test_withheld_steps_are_none_or_refused():
     told.append(num_steps)
     return optax.sgd(optax.cosine_decay_schedule(0.1, num_steps))
 
+  def lazy(hyper, num_steps):  # What is wrong shows in its first update.
+    return optax.sgd(lambda count: 0.1 * (1 - count / num_steps))
+
   needs = dataclasses.replace(SGD, name="needs", make_tx=factory)
+  hides = dataclasses.replace(SGD, name="hides", make_tx=lazy)
   plan = _told_plan()._replace(candidates=[SGD, needs])
   made, problems = evaluation_plan.make_jobs(plan)
   assert told == [None]
   assert problems == ["needs has no told_steps to set to withheld."]
+  _, problems = evaluation_plan.make_jobs(plan._replace(candidates=[hides]))
+  assert problems == ["hides has no told_steps to set to withheld."]
   assert len(made) == 6 + 5
   seen = []
 

@@ -62,17 +62,21 @@ def exit_code(
       work(sys.argv[1:] if arguments is None else arguments)
   except UserError as error:
     terminal.say(f"{name}: {' '.join(str(error).split())}")
-    return 2
+    code = 2
   except signals.Stopped as error:
     terminal.say(
       f"{name}: stopped; the same command continues with what is missing"
     )
-    # Jobs on other threads may be inside a compiled program still, and all
-    # rows that are done are on the disk.
-    if arguments is None:
-      os._exit(error.code)
-    return error.code
-  return 0
+    code = error.code
+  else:
+    return 0
+  # Jobs on other threads may be inside the compiler or a compiled program
+  # still, which does not outlive the interpreter; all rows that are done are on
+  # the disk.
+  if arguments is None:
+    sys.stdout.flush()
+    os._exit(code)
+  return code
 
 
 def run_on_folders(

@@ -13,6 +13,7 @@ import gzip
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def load(path: str | os.PathLike) -> ResultsFile | None:
   try:
     text = gzip.decompress(pathlib.Path(path).read_bytes()).decode()
     header, *rows = (json.loads(line) for line in text.splitlines())
-  except (OSError, EOFError, ValueError):
+  except (OSError, EOFError, ValueError, zlib.error):
     return None
   if not isinstance(header, dict) or header.get("kind") != _KIND:
     return None

@@ -31,6 +31,7 @@ from meta_train.errors import UserError, closest
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.curves import EvalParams
 from meta_train.evaluation.definition import digest, without_addresses
+from tasks.hosted import hosted_task
 
 
 class Variant(NamedTuple):
@@ -74,11 +75,21 @@ class Candidate:
   source: tuple[Any, PyTree] | None = None
   outer_step: int | None = None
 
-  @property
-  def needs_num_steps(self) -> bool:
-    """Whether it can't be made without the number of steps."""
+  def needs_num_steps(self, task: Any) -> bool:
+    """Whether it can't train a task without the number of steps.
+
+    Args:
+      task: an inner task.
+    """
+
+    def step(key):
+      params, _ = hosted_task(task).init_with_state(key)
+      one = jax.tree.map(lambda x: x[0], self.hyper)
+      tx = optax.with_extra_args_support(self.make_tx(one, None))
+      return tx.update(params, tx.init(params), params, value=jnp.float32(0))
+
     try:
-      self.make_tx(jax.tree.map(lambda x: x[0], self.hyper), None)
+      jax.eval_shape(step, jax.random.key(0))
     except Exception:  # A user's factory raises what it likes.
       return True
     return False
@@ -206,7 +217,9 @@ def weights_candidate(weights: str, taken: Iterable[str] = ()) -> Candidate:
   return learned_candidate(optimizer, theta, name=_free(name, taken))
 
 
-def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
+def user_candidate(
+  name: str, taken: Iterable[str] = (), *, num_steps: int = 2000
+) -> Candidate:
   """Makes a user's factory of optax transformations a candidate.
 
   Args:
@@ -214,6 +227,7 @@ def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
       has such an argument, and else with nothing. Modules in the current
       folder are found.
     taken: names that other candidates have.
+    num_steps: what it is tried with.
 
   Raises:
     UserError: there is no such factory, or it does not make an optax
@@ -227,11 +241,12 @@ def user_candidate(name: str, taken: Iterable[str] = ()) -> Candidate:
     return factory(num_steps=num_steps) if takes_steps else factory()
 
   try:
-    made = make_tx(None, 100)
+    made = make_tx(None, num_steps)
   except Exception as error:
+    called = f"num_steps={num_steps}" if takes_steps else "nothing"
     raise UserError(
-      f"--optimizer={name} raised {type(error).__name__}: {error}; it is "
-      "called with num_steps, and must return an optax transformation"
+      f"--optimizer={name} raised {type(error).__name__}: {error}; it was "
+      f"called with {called}, and must return an optax transformation"
     ) from error
   if not (callable(getattr(made, "init", None)) and hasattr(made, "update")):
     raise UserError(

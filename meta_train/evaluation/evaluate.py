@@ -8,7 +8,8 @@ seeds, are not computed again.
 `python -m meta_train.evaluate --help` is the program on top of it;
 `python -m meta_train` calls `evaluate_run` at the end of a run.
 
-Names: `evaluate`, `evaluate_run`, `candidate_job`, `write_kernels`.
+Names: `evaluate`, `evaluate_run`, `candidate_job`, `blame_user`,
+`write_kernels`.
 """
 
 import functools
@@ -23,6 +24,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
+from meta_train.errors import UserError
 from meta_train.evaluation import baselines as baselines_lib
 from meta_train.evaluation import jobs, run_rows
 from meta_train.evaluation.candidates import (
@@ -184,11 +186,14 @@ def candidate_job(
       devices=devices,
       **options,
     )
-    common = common_fields(task, candidate, num_steps, setting)
+    common = {
+      **common_fields(task, candidate, num_steps, setting),
+      "fingerprint": candidate.fingerprint,
+    }
     return list(run_rows.curve_rows(common, candidate.variants, seeds, curves))
 
   where = f", {setting['sweep']} {setting['value']}" if setting else ""
-  return jobs.Job(
+  job = jobs.Job(
     group=group_name(
       task, candidate, [num_steps, list(seeds), setting], options
     ),
@@ -197,6 +202,28 @@ def candidate_job(
     "steps",
     run=run,
   )
+  return blame_user(job, candidate)
+
+
+def blame_user(job: jobs.Job, candidate: Candidate) -> jobs.Job:
+  """Makes what goes wrong in a user's own optimizer theirs to mend.
+
+  Args:
+    job: runs the optimizer.
+    candidate: the optimizer; only of a user's the errors become `UserError`.
+  """
+  if candidate.variants[0].role != "user":
+    return job
+
+  def run(devices: jobs.Devices) -> list[Row]:
+    try:
+      return job.run(devices)
+    except Exception as error:
+      raise UserError(
+        f"{job.what} failed with {type(error).__name__}: {error}"
+      ) from error
+
+  return job._replace(run=run)
 
 
 def evaluate(

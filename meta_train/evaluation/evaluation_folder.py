@@ -147,8 +147,8 @@ def _union(*parts: Iterable[str]) -> list[str]:
 def _still_there(problems: Iterable[str], plan: Any) -> list[str]:
   """Returns the sentences of former evaluations that this one did not try."""
   begins = [
-    setting.refusal(task.name)
-    for task in plan.tasks
+    setting.refusal(each.name)
+    for each in (*plan.tasks, *plan.candidates)
     for setting in plan.settings
   ]
   if plan.baselines and not plan.settings:

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from meta_train.errors import UserError
 from meta_train.evaluation import (
   baseline_files,
   baseline_results,
@@ -60,7 +59,7 @@ def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
   if plan.settings:
     return _sweep_jobs(plan)
   return [
-    _candidate_job(
+    evaluate.candidate_job(
       task,
       candidate,
       num_steps=plan.num_steps,
@@ -70,23 +69,6 @@ def make_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
     for task in plan.tasks
     for candidate in plan.candidates
   ], []
-
-
-def _candidate_job(task: Any, candidate: Candidate, **options: Any) -> jobs.Job:
-  """Makes a job; what goes wrong in a user's optimizer is theirs to mend."""
-  job = evaluate.candidate_job(task, candidate, **options)
-  if candidate.variants[0].role != "user":
-    return job
-
-  def run(devices: jobs.Devices) -> list[Row]:
-    try:
-      return job.run(devices)
-    except Exception as error:
-      raise UserError(
-        f"{job.what} failed with {type(error).__name__}: {error}"
-      ) from error
-
-  return job._replace(run=run)
 
 
 def _seeds(plan: Plan) -> range:
@@ -211,11 +193,11 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
       told = round(shared["num_steps"] * setting.told)
       told = max(told, 1) if setting.told else 0
       for candidate in plan.candidates:
-        if not told and candidate.needs_num_steps:
+        if not told and candidate.needs_num_steps(changed):
           problems.append(setting.refusal(candidate.name))
           continue
         made.append(
-          _candidate_job(changed, candidate, told_steps=told, **shared)
+          evaluate.candidate_job(changed, candidate, told_steps=told, **shared)
         )
       # A baseline that is not told the steps wrongly is as it was.
       if setting.told == 1:

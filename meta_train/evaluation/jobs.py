@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from meta_train.errors import UserError
 from meta_train.rows import Row, read_rows, write_rows
 from meta_train.terminal import say
 
@@ -53,6 +54,7 @@ def run_jobs(
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
   on_problem: Callable[[str], None] = say,
+  on_failure: Callable[[UserError], None] | None = None,
 ) -> list[Row]:
   """Runs the jobs whose rows are not there, and writes all rows.
 
@@ -67,6 +69,8 @@ def run_jobs(
     on_job: called with a line of text before each job that is computed.
     on_problem: called with a sentence for each damaged line, and each group
       that was to be kept and has lost rows.
+    on_failure: called with the error of each job that the user must mend; its
+      rows stay missing. `None`: such an error ends all.
 
   Returns:
     The rows that are now in the file.
@@ -93,7 +97,12 @@ def run_jobs(
     ours = [done[job.group] for job in jobs if job.group in done]
     return [*others, *(row for group in ours for row in group)]
 
-  def finish(job: Job, made: list[Row]) -> None:
+  def finish(job: Job, made: list[Row] | BaseException) -> None:
+    if isinstance(made, UserError) and on_failure is not None:
+      on_failure(made)
+      return
+    if isinstance(made, BaseException):
+      raise made
     size = {"group": job.group, "group_size": len(made)}
     done[job.group] = [{**size, **row} for row in made]
     write_rows(path, rows())
@@ -105,9 +114,17 @@ def run_jobs(
   else:
     for job in missing:
       on_job(job.what)
-      finish(job, job.run(devices))
+      finish(job, _outcome(job, devices))
   write_rows(path, rows())
   return rows()
+
+
+def _outcome(job: Job, devices: Devices) -> list[Row] | UserError:
+  """Returns the rows, or the error that is the user's to mend."""
+  try:
+    return job.run(devices)
+  except UserError as error:
+    return error
 
 
 def _whole_groups(
@@ -162,7 +179,7 @@ def _run_side_by_side(jobs, devices, finish, on_job) -> None:
       on_job(job.what)
       try:
         with jax.default_device(device):
-          made.put((job, job.run([device])))
+          made.put((job, _outcome(job, [device])))
       except BaseException as error:
         made.put((job, error))
         return
@@ -172,9 +189,6 @@ def _run_side_by_side(jobs, devices, finish, on_job) -> None:
     threading.Thread(target=work, args=(device,), daemon=True).start()
   try:
     for _ in jobs:
-      job, rows = made.get()
-      if isinstance(rows, BaseException):
-        raise rows
-      finish(job, rows)
+      finish(*made.get())
   finally:
     stopping.set()

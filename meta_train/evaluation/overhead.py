@@ -17,10 +17,11 @@ import jax
 import numpy as np
 import optax
 
+from meta_train.errors import UserError
 from meta_train.evaluation import jobs
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import digest
-from meta_train.evaluation.evaluate import group_name
+from meta_train.evaluation.evaluate import blame_user, group_name
 from meta_train.evaluation.run_rows import cost
 from meta_train.rows import Row
 from tasks.hosted import hosted_task
@@ -45,6 +46,7 @@ def measure(
   num_steps: int,
   devices: jobs.Devices | None = None,
   on_job: Callable[[str], None] = lambda what: None,
+  on_failure: Callable[[UserError], None] | None = None,
 ) -> list[Row]:
   """Measures seconds per step on some tasks from small to large.
 
@@ -57,6 +59,7 @@ def measure(
     num_steps: what optimizers are told that a run has.
     devices: it is measured on the first; `None`: all local ones.
     on_job: called with a line of text before each measurement.
+    on_failure: as for `jobs.run_jobs`.
 
   Returns:
     The rows that are now in the file.
@@ -75,10 +78,13 @@ def measure(
   }
   return jobs.run_jobs(
     [
-      jobs.Job(
-        group=group_name(task, candidate, ["overhead", num_steps]),
-        what=f"{task.name}: seconds per step of {candidate.name}",
-        run=functools.partial(_rows, task, candidate, num_steps),
+      blame_user(
+        jobs.Job(
+          group=group_name(task, candidate, ["overhead", num_steps]),
+          what=f"{task.name}: seconds per step of {candidate.name}",
+          run=functools.partial(_rows, task, candidate, num_steps),
+        ),
+        candidate,
       )
       for task in picked
       for candidate in (_ADAM, *candidates)
@@ -87,6 +93,7 @@ def measure(
     keep=lambda row: (row.get("task"), row.get("optimizer")) not in anew,
     devices=devices,
     on_job=on_job,
+    on_failure=on_failure,
   )
 
 

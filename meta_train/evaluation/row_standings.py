@@ -5,7 +5,8 @@ those at its best learning rate. What is missing from the rows is told in a
 sentence, and so is what was measured on another definition of a task than its
 newest rows, which is left out.
 
-Names: `standings`, `of_newest_definition`, `of_rows`, `REQUIRED`.
+Names: `standings`, `of_newest_definition`, `of_newest_weights`, `of_rows`,
+`REQUIRED`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +78,39 @@ def of_newest_definition(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
     for task, name in dropped
   ]
   return kept, problems
+
+
+def of_newest_weights(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+  """Leaves out what was measured with another optimizer of the same name.
+
+  As weights are, that were trained on and evaluated again on some tasks only.
+  An optimizer's last row is of the newest. Rows that don't tell, such as those
+  of shipped baselines, are kept.
+
+  Args:
+    rows: rows of all settings.
+
+  Returns:
+    The others, and a sentence for each optimizer that lost rows.
+  """
+  rows = list(rows)
+  newest = {
+    row["optimizer"]: row["fingerprint"] for row in rows if "fingerprint" in row
+  }
+  kept: list[Row] = []
+  dropped: dict[str, set[str]] = {}
+  for row in rows:
+    name = row["optimizer"]
+    if row.get("fingerprint", newest.get(name)) == newest.get(name):
+      kept.append(row)
+    else:
+      dropped.setdefault(name, set()).add(row["task"])
+  return kept, [
+    f"rows of {name} on {', '.join(sorted(tasks))} are of other weights, or of "
+    "another version, than its newest rows and were left out; evaluate it "
+    "there again."
+    for name, tasks in dropped.items()
+  ]
 
 
 def of_rows(rows: Iterable[Row]) -> Standings:

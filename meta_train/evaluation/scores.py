@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from meta_train.evaluation.measures import aggregate, paired
+from meta_train.evaluation.measures import aggregate, paired, speedup
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.task_scores import (
   Failures,
@@ -25,9 +25,6 @@ from meta_train.evaluation.task_scores import (
   task_score,
 )
 
-#: p-value below which a win or a loss on a task counts as sure. Five seeds
-#: that all agree have 1/32.
-SURE = 0.05
 #: Losses of two optimizers on a task, seed by seed.
 Pair = tuple[Float[np.ndarray, "runs"], Float[np.ndarray, "runs"]]
 
@@ -41,6 +38,8 @@ class Score:
     other: what it was compared with.
     tasks: the scores task by task.
     speed_up: IQM over tasks of speed-ups, censored ones at their bounds.
+    is_speed_up_bound: whether a censored task is in the middle half, so that
+      the IQM is a bound.
     num_censored: tasks whose speed-up is censored.
     num_speed_ups: tasks that have a speed-up.
     speed_ratio: IQM of speed ratios.
@@ -51,7 +50,7 @@ class Score:
     won_held_out: the same by held-out loss, where there are some.
     won_held_out_over_tasks: the same with its interval over tasks too.
     num_held_out: tasks that both have held-out losses on.
-    sure_wins: tasks won with a p-value below `SURE`.
+    sure_wins: tasks won with a p-value below `paired.SURE`.
     sure_losses: tasks lost likewise.
     false_sure: how many sure wins, and as many sure losses, are expected where
       the two are equal; 0 where no task has seeds enough for a sure one.
@@ -69,6 +68,7 @@ class Score:
   other: str
   tasks: tuple[TaskScore, ...]
   speed_up: aggregate.Estimate | None
+  is_speed_up_bound: bool
   num_censored: int
   num_speed_ups: int
   speed_ratio: aggregate.Estimate | None
@@ -88,11 +88,6 @@ class Score:
   worst_task: str
   worst_ratio: float
   worst_diverged: bool
-
-  @property
-  def is_speed_up_bound(self) -> bool:
-    """Whether a censored task is in the middle half, so the IQM is a bound."""
-    return self.num_censored > self.num_speed_ups // 4
 
   @property
   def counts(self) -> tuple[int, int, int]:
@@ -142,6 +137,7 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     speed_up=_mean_speed_up(
       found, [each for each in tasks if each.speed_up is not None]
     ),
+    is_speed_up_bound=speedup.is_bound(ups),
     num_censored=sum(bool(up.censored) for up in ups),
     num_speed_ups=len(ups),
     speed_ratio=_iqm([each.speed_ratio for each in tasks]),
@@ -152,10 +148,10 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     won_held_out=of_held_out[0],
     won_held_out_over_tasks=of_held_out[1],
     num_held_out=len(held_out),
-    sure_wins=sum(each.outcome.p_better < SURE for each in tasks),
-    sure_losses=sum(each.outcome.p_worse < SURE for each in tasks),
+    sure_wins=sum(each.outcome.p_better < paired.SURE for each in tasks),
+    sure_losses=sum(each.outcome.p_worse < paired.SURE for each in tasks),
     false_sure=sum(
-      paired.chance_below(SURE, each.loss_ratio.size) for each in tasks
+      paired.chance_below(paired.SURE, each.loss_ratio.size) for each in tasks
     ),
     num_at_edge=sum((each.task, other) in found.at_edge for each in tasks),
     failures=failed,

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from meta_train.evaluation.comparison import Comparison, best_rate, compare
+from meta_train.evaluation.measures import paired
 from meta_train.rows import Row
 
 REQUIRED = (
@@ -234,14 +235,24 @@ def compare_runs(
   Returns:
     The comparison; `None` if no seed has both.
   """
+  pairs = _pairs(candidate, reference, split, measure)
+  return None if pairs is None else compare(*pairs)
+
+
+def _pairs(
+  candidate: Runs, reference: Runs, split: str = "train", measure: str = "loss"
+) -> tuple[Float[np.ndarray, "runs"], Float[np.ndarray, "runs"]] | None:
+  """Returns what `compare_runs` compares."""
   common = sorted(set(candidate.seeds) & set(reference.seeds))
-  picked = []
-  for runs in (candidate, reference):
-    values = runs.final.get(split, {}).get(measure)
-    if values is None or not common:
-      return None
-    picked.append(values[[runs.seeds.index(seed) for seed in common]])
-  return compare(*picked)
+  ours, theirs = (
+    runs.final.get(split, {}).get(measure) for runs in (candidate, reference)
+  )
+  if ours is None or theirs is None or not common:
+    return None
+  return (
+    ours[[candidate.seeds.index(seed) for seed in common]],
+    theirs[[reference.seeds.index(seed) for seed in common]],
+  )
 
 
 def headline(result: TaskResults, baseline: str) -> str:
@@ -257,22 +268,40 @@ def headline(result: TaskResults, baseline: str) -> str:
   reference = result.tuned.get(baseline)
   if result.learned is None or reference is None:
     return f"{result.task}: there is nothing to compare yet."
-  found = compare_runs(result.learned, reference)
-  if found is None:
+  pairs = _pairs(result.learned, reference)
+  if pairs is None:
     return f"{result.task}: the runs share no seed."
-  if found.mean_ratio_high < 1:
-    verdict = "beats"
-  elif found.mean_ratio_low > 1:
-    verdict = "loses to"
-  else:
-    verdict = "is level with"
+  found = compare(*pairs)
+  verdict, interval = _verdict(found, *pairs)
   name = result.learned.optimizer
   return (
     f"On the held-out task {result.task}, {name} {verdict} {baseline} tuned "
     f"over {len(result.baselines[baseline])} learning rates: mean final "
     f"training loss {found.candidate_mean:.3g} against "
     f"{found.reference_mean:.3g} after {result.num_steps} steps "
-    f"(ratio {found.mean_ratio:.2f}, {100 * found.confidence:.0f} % interval "
-    f"{found.mean_ratio_low:.2f} to {found.mean_ratio_high:.2f}), lower on "
-    f"{found.wins} of {found.num_pairs} seeds."
+    f"({interval}), lower on {found.wins} of {found.num_pairs} seeds."
   )
+
+
+def _verdict(
+  found: Comparison,
+  losses: Float[np.ndarray, "runs"],
+  others: Float[np.ndarray, "runs"],
+) -> tuple[str, str]:
+  """Returns who is ahead, and what says so."""
+  low, high = found.mean_ratio_low, found.mean_ratio_high
+  if np.isnan([found.mean_ratio, low, high]).any():
+    below, above = (
+      paired.sign_flip_p(*pair) for pair in ((losses, others), (others, losses))
+    )
+    why = f"no ratio of negative losses; paired p = {min(below, above):.2g}"
+    is_lower, is_higher = below < paired.SURE, above < paired.SURE
+  else:
+    why = (
+      f"ratio {found.mean_ratio:.2f}, {100 * found.confidence:.0f} % interval "
+      f"{low:.2f} to {high:.2f}"
+    )
+    is_lower, is_higher = high < 1, low > 1
+  if is_lower:
+    return "beats", why
+  return ("loses to" if is_higher else "is level with"), why

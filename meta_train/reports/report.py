@@ -16,6 +16,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from meta_train.engine import meter
 from meta_train.evaluation.comparison import Comparison
 from meta_train.evaluation.summary import (
@@ -201,7 +203,7 @@ def _number(value: float | None) -> str:
 
 
 def _interval(found: Comparison | None) -> str:
-  if found is None:
+  if found is None or np.isnan(found.mean_ratio):
     return "none"
   return (
     f"{found.mean_ratio:.3g} ({found.mean_ratio_low:.3g} to "

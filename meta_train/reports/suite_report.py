@@ -84,6 +84,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   about = about or {}
   rows = read_rows(path / evaluate.FILE_NAME, required=row_standings.REQUIRED)
   whole, damaged = whole_rows(rows.rows)
+  whole, of_others = row_standings.of_newest_weights(whole)
   plain, outdated = row_standings.of_newest_definition(
     row for row in whole if row["setting"] is None
   )
@@ -95,7 +96,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   found, gaps = row_standings.standings(plain, num_seeds=num_seeds)
   if sweeps and not plain:
     gaps = []  # A folder of sweeps alone is whole.
-  gaps = [*outdated, *refused, *gaps, *sweep_gaps]
+  gaps = [*of_others, *outdated, *refused, *gaps, *sweep_gaps]
   for sweep in sweeps:
     gaps += sweep_tables.left_out(sweep)
   overhead = read_rows(

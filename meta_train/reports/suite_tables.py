@@ -6,6 +6,8 @@ Names: `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from meta_train.evaluation import rankings
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
@@ -273,10 +275,7 @@ def by_task(found: Standings) -> Table:
           rate + edge,
           number(float(runs.losses.mean())),
           number(runs.mean("valid", "loss")),
-          *(
-            ["" if accuracy is None else f"{100 * accuracy:.1f} %"]
-            * has_accuracy
-          ),
+          *([_percent(accuracy)] * has_accuracy),
           _task_speed_up(scored),
           f"{runs.num_diverged} of {len(runs.seeds)}",
         ]
@@ -292,6 +291,12 @@ def by_task(found: Standings) -> Table:
     "where Adam never got as low. A best rate at the edge of its grid may mean "
     "that a wider grid does better.",
   )
+
+
+def _percent(share: float | None) -> str:
+  if share is None or not np.isfinite(share):
+    return ""
+  return f"{100 * share:.1f} %"
 
 
 def _task_speed_up(scored: TaskScore | None) -> str:

@@ -23,12 +23,12 @@ whoever calls decides what a score that does not exist means.
 Source: R. Agarwal et al., "Deep Reinforcement Learning at the Edge of the
 Statistical Precipice", 2021 (rliable).
 
-Names: `iqm`, `bootstrap`, `bootstrap_of_tasks`, `redraw_tasks`, `interval`,
-`no_interval`, `Estimate`.
+Names: `iqm`, `middle_half`, `bootstrap`, `bootstrap_of_tasks`, `redraw_tasks`,
+`interval`, `no_interval`, `Estimate`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -55,6 +55,16 @@ class Estimate(NamedTuple):
     return not np.isnan(self.low)
 
 
+def middle_half(ordered: Any) -> Any:
+  """Returns what an interquartile mean is the mean of.
+
+  Args:
+    ordered: a sequence in rising order; of an array, its first axis is.
+  """
+  cut = len(ordered) // 4
+  return ordered[cut : len(ordered) - cut]
+
+
 def iqm(
   scores: Float[np.ndarray, "*draws scores"],
 ) -> Float[np.ndarray, "*draws"]:
@@ -74,8 +84,7 @@ def iqm(
       f"{int(np.isnan(scores).sum())} are NaN, is not defined; leave tasks "
       "without a score out"
     )
-  cut = size // 4
-  return scores[..., cut : size - cut].mean(axis=-1)
+  return middle_half(scores.T).mean(axis=0).T
 
 
 def bootstrap(

@@ -16,7 +16,7 @@ differences together; two that diverged are equal, and equal runs change
 nothing. Losses, and means of them, are equal where they differ by at most 1e-5
 of the larger magnitude (see `ties`).
 
-Names: `sign_flip_p`, `chance_below`, `outcome`, `Outcome`, `is_better`.
+Names: `sign_flip_p`, `chance_below`, `outcome`, `Outcome`, `is_better`, `SURE`.
 """
 
 import itertools
@@ -27,6 +27,9 @@ from jaxtyping import Float
 
 from meta_train.evaluation.measures.ties import tied
 
+#: p-value below which a win or a loss on a task counts as sure. Five seeds
+#: that all agree have 1/32.
+SURE = 0.05
 _EXACT = 16  # Pairs up to which all patterns of signs are tried.
 _DRAWS = 2**16
 
@@ -122,7 +125,9 @@ def is_better(
 
   def badness(losses):
     losses = _finite_or_inf(losses)
-    return losses.mean(-1), np.isinf(losses).sum(-1), np.median(losses, -1)
+    mean, broken = losses.mean(-1), np.isinf(losses).sum(-1)
+    # Finite means that are equal are a tie, whatever the medians are.
+    return mean, broken, np.where(broken, np.median(losses, -1), 0.0)
 
   result = np.asarray(0.5)
   pairs = list(zip(badness(candidate), badness(reference)))

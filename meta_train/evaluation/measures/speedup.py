@@ -14,9 +14,12 @@ seeds, so l has to be one too: where seeds end at different levels, the last
 loss of a good one is below all of E, and that of a bad one is reached by E at
 once. A task therefore has one speed-up. Adam is run for longer than N; a loss
 that it does not reach even so makes the speed-up *censored*: all that is known
-is that it is larger than E's length over N. Where a seed of the candidate
-diverged, l is infinite and the speed-up 0. Source: L. Metz et al., "VeLO:
-Training Versatile Learned Optimizers by Scaling Up", 2022.
+is that it is larger than E's length over N. (A loss that is below E's lowest by
+less than 1e-4 of it counts as E's lowest: rows keep five digits of E, and
+rounding is not to decide whether two that end at the same floor are equal.)
+Where a seed of the candidate diverged, l is infinite and the speed-up 0.
+Source: L. Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling
+Up", 2022.
 
 *Speed ratio*, after A. Moudgil et al., "Celo: Training Versatile Learned
 Optimizers on a Compute Diet", 2025, who compare with one tuned Adam: the
@@ -29,15 +32,21 @@ exchanged, so that nothing is censored: with l the worse of both last losses,
 M the smooth and monotone curves. Zero where the candidate diverged, and 1
 where both did.
 
-Names: `SpeedUp`, `speed_up`, `speed_ratio`, `steps_to_reach`.
+Names: `SpeedUp`, `speed_up`, `is_bound`, `speed_ratio`, `steps_to_reach`,
+`REACHED`.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from meta_train.evaluation.measures import smoothing
+from meta_train.evaluation.measures import aggregate, smoothing
+
+#: Share of E's lowest value by which a loss may be below it and count as equal:
+#: of rounding to five digits 5e-5, and of ties 1e-5.
+REACHED = 1e-4
 
 
 class SpeedUp(NamedTuple):
@@ -96,12 +105,30 @@ def speed_up(
   """
   losses = np.where(np.isfinite(last_losses), last_losses, np.inf).mean(axis=-1)
   levels, where = np.unique(losses, return_inverse=True)
+  lowest = np.min(envelope, initial=np.inf)
+  slack = REACHED * abs(lowest) if np.isfinite(lowest) else 0.0
+  near = (levels < lowest) & (lowest - levels <= slack)
   steps = np.asarray(
-    [steps_to_reach(envelope, level, every=every) for level in levels]
+    [
+      steps_to_reach(envelope, level, every=every)
+      for level in np.where(near, lowest, levels)
+    ]
   )[where].reshape(losses.shape)
   censored = np.isinf(steps)
   bound = len(envelope) * every
   return SpeedUp(np.where(censored, bound, steps) / num_steps, censored)
+
+
+def is_bound(speed_ups: Iterable[SpeedUp]) -> bool:
+  """Returns whether the interquartile mean of speed-ups is a bound.
+
+  It is where one of the middle half is censored.
+
+  Args:
+    speed_ups: one of each task.
+  """
+  ordered = sorted((float(up.value), bool(up.censored)) for up in speed_ups)
+  return any(censored for _, censored in aggregate.middle_half(ordered))
 
 
 def speed_ratio(
