@@ -51,6 +51,7 @@ def flt(
   learning_rate=1.0,
   weight_decay=0.0,
   mask=None,
+  roles=None,
 ) -> optax.GradientTransformationExtraArgs:
   """The FLT learned optimizer.
 
@@ -87,16 +88,22 @@ def flt(
 
   Args:
     num_steps: length of the run in steps, possibly a traced value. `None`
-      where it is not known: then nothing ends, and the step size stays.
+      where it is not known: then nothing ends, and the step size stays. It
+      counts calls of `update`: within `optax.MultiSteps` those that reach it.
     weights: name of shipped weights (`flt_lopt.list_pretrained`), path of a
       weights file, or a pair (config, theta).
     learning_rate: multiplier of every update, a number or an optax schedule;
-      1 leaves the learned step size as it is.
+      1 leaves the learned step size, and its warm-up and decay, as they are.
+      It is no rate of Adam's: 3e-4 would make steps 3,000 times too short.
     weight_decay: strength of decoupled weight decay as in `optax.adamw`, a
       number or an optax schedule, in units of the learned step size and
       schedule, on top of the learned one.
     mask: pytree of booleans, or a function of the parameters to one, that
       says which tensors decay by `weight_decay`; `None` is all.
+    roles: what tensors are, where their names don't tell: a pytree of the names
+      in `flt_lopt.roles.ROLES`, or a function of the parameters to one, such as
+      `lambda params: {**roles.named(params), "codebook": roles.ENTRIES}`. A
+      leaf may stand for a whole part of the parameters; `None` is by name.
 
   Returns:
     A gradient transformation whose updates are to be added. Its `update`
@@ -109,7 +116,8 @@ def flt(
     ValueError: `weights` is none of these things, or `num_steps` is no whole
       number of steps, at least 1; or, at `init` or `update`, parameters are
       not real floating-point numbers or are not given, a gradient is missing,
-      or `value` is no scalar.
+      the state is of other parameters, a role is unknown, or `value` is no
+      scalar.
 
   References:
     Choromanski et al., "Learning a Fourier Transform for Linear Relative
@@ -124,11 +132,17 @@ def flt(
     learning_rate=learning_rate,
     weight_decay=weight_decay,
     mask=mask,
+    roles=roles,
   )
 
 
 def scale_by_flt(
-  num_steps=None, *, weights=DEFAULT_WEIGHTS, weight_decay=0.0, mask=None
+  num_steps=None,
+  *,
+  weights=DEFAULT_WEIGHTS,
+  weight_decay=0.0,
+  mask=None,
+  roles=None,
 ) -> optax.GradientTransformationExtraArgs:
   """`flt` without the final sign and learning rate, for use in a chain.
 
@@ -151,6 +165,7 @@ def scale_by_flt(
     weights: as for `flt`.
     weight_decay: as for `flt`.
     mask: as for `flt`.
+    roles: as for `flt`.
 
   Returns:
     A gradient transformation, whose `update` takes `value=` as that of `flt`.
@@ -161,5 +176,10 @@ def scale_by_flt(
   """
   config, theta = _get(weights)
   return transform.scale_by_learned(
-    config, theta, num_steps=num_steps, weight_decay=weight_decay, mask=mask
+    config,
+    theta,
+    num_steps=num_steps,
+    weight_decay=weight_decay,
+    mask=mask,
+    roles=roles,
   )

@@ -3,13 +3,12 @@
 Which axes of a tensor are its input and its output is told by its shape and
 its role (`flt_lopt.roles`). The input is first, unless the role is
 OUTPUT_FIRST. A tensor of three axes is a stack of matrices, unless its input
-is first and longer than the second axis: then it is one matrix, such as that
-of Flax's attention (model, heads, width of a head). One of four axes or more
-is a convolution kernel, whose output is its last axis, or its first, and the
-input all others. Vectors, scalars and TABLEs, such as embeddings, of whose
-rows a step sees few, move as Adam would move them. What is meant otherwise,
-such as a stack of biases, can be given an optimizer of its own by
-`optax.multi_transform`.
+is first and longer than the second axis: then it is one matrix with the others
+as its output. One of four axes or more is a convolution kernel, whose output is
+its last axis, or its first, and the input all others. TO_HEADS and FROM_HEADS
+are matrices of which one side has two axes, and more axes before them a stack.
+Vectors, scalars and ENTRIES, such as embeddings, of whose rows a step sees few,
+move as Adam would move them.
 
 Normalised: a matrix D moves along
 
@@ -60,7 +59,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def is_matrix(tensor: TensorInfo) -> bool:
   """Returns whether the geometry of matrices applies to a tensor."""
   return (
-    len(tensor.shape) >= 2 and tensor.size > 0 and tensor.role != roles.TABLE
+    len(tensor.shape) >= 2 and tensor.size > 0 and tensor.role != roles.ENTRIES
   )
 
 
@@ -68,8 +67,12 @@ def muon_dimensions(tensor: TensorInfo) -> MuonDimensionNumbers | None:
   """Returns which axes are input and output, in optax's terms."""
   if not is_matrix(tensor):
     return None
-  shape = tensor.shape
-  first = tensor.role == roles.INPUT_FIRST
+  shape, last = tensor.shape, len(tensor.shape) - 1
+  if len(shape) > 2 and tensor.role == roles.TO_HEADS:
+    return MuonDimensionNumbers(last - 2, (last - 1, last))
+  if len(shape) > 2 and tensor.role == roles.FROM_HEADS:
+    return MuonDimensionNumbers((last - 2, last - 1), last)
+  first = tensor.role != roles.OUTPUT_FIRST
   if len(shape) == 3:
     if first and shape[0] > shape[1]:
       return MuonDimensionNumbers(reduction_axis=0, output_axis=(1, 2))

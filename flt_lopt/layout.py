@@ -47,8 +47,8 @@ def infos(tree: Any) -> tuple[TensorInfo, ...]:
     tree: arrays or `jax.ShapeDtypeStruct`s.
   """
   return tuple(
-    TensorInfo(tuple(leaf.shape), roles.role_of(path))
-    for path, leaf in jax.tree.leaves_with_path(tree)
+    TensorInfo(tuple(leaf.shape), role)
+    for leaf, role in zip(jax.tree.leaves(tree), roles.roles(tree), strict=True)
   )
 
 

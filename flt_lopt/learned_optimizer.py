@@ -45,6 +45,7 @@ class LearnedOptimizer:
     learning_rate=1.0,
     weight_decay=0.0,
     mask=None,
+    roles=None,
   ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer with meta-parameters `theta` for optax.
 
@@ -62,6 +63,9 @@ class LearnedOptimizer:
         nominal schedule.
       mask: pytree of booleans (or a function of the parameters to one) that
         says which tensors decay; `None` is all.
+      roles: pytree of the names in `flt_lopt.roles.ROLES` (or a function of
+        the parameters to one) that says what tensors are; `None` is by their
+        names.
 
     Returns:
       A gradient transformation whose updates are to be added. Statistics are
@@ -74,7 +78,8 @@ class LearnedOptimizer:
       ValueError: theta is not of this configuration; `num_steps` is no whole
         number of steps, at least 1; or, at `init` or `update`, parameters are
         not real floating-point numbers or are not given, a gradient is missing
-        or of another shape, or `value` is no scalar.
+        or of another shape, the state is of others, a role is unknown, or
+        `value` is no scalar.
     """
     scaled = transform.scale_by_learned(
       self.config,
@@ -82,6 +87,7 @@ class LearnedOptimizer:
       num_steps=num_steps,
       weight_decay=weight_decay,
       mask=mask,
+      roles=roles,
     )
     return transform.scale_by_schedule_of(scaled, learning_rate)
 

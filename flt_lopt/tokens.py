@@ -50,7 +50,7 @@ def _log_root(square, spread: float):
 def places(tensors, dtype) -> Float[Array, "tensors places"]:
   """Returns where tensors stand: rank, log fan-in, log fan-out, depth.
 
-  The rank is -1 for scalars, 1 from 2 axes on, and else 0, as for tables
+  The rank is -1 for scalars, 1 from 2 axes on, and else 0, as for ENTRIES
   (`flt_lopt.roles`); the depth runs from -1 to 1 in the order of the leaves.
   """
   rows = []
@@ -64,7 +64,7 @@ def places(tensors, dtype) -> Float[Array, "tensors places"]:
     rank = min(len(shape), 2) - 1.0
     rows.append(
       [
-        min(rank, 0.0) if tensor.role == roles.TABLE else rank,
+        min(rank, 0.0) if tensor.role == roles.ENTRIES else rank,
         min(np.log1p(fan_in) / 10.0, 1.0),
         min(np.log1p(fan_out) / 10.0, 1.0),
         2.0 * number / max(len(tensors) - 1, 1) - 1.0,

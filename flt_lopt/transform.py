@@ -11,8 +11,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from flt_lopt import clock as clock_lib
-from flt_lopt import kernel, leafwise, roles
+from flt_lopt import kernel, leafwise
 from flt_lopt import progress as progress_lib
+from flt_lopt import roles as roles_lib
 from flt_lopt.config import OptimizerConfig
 
 # One program, so that it is quick without an outer jit too; one per
@@ -62,6 +63,13 @@ def _work_dtype(leaves):
 
 
 @functools.cache
+def _tensors_structure(config: OptimizerConfig):
+  return jax.tree.structure(
+    jax.eval_shape(lambda: kernel.init_tensors(config, 1, jnp.float32))
+  )
+
+
+@functools.cache
 def _theta_shapes(config: OptimizerConfig) -> dict[str, tuple[int, ...]]:
   theta = jax.eval_shape(
     functools.partial(kernel.init_theta, config), jax.random.key(0)
@@ -108,13 +116,70 @@ def _check_num_steps(num_steps) -> None:
     )
 
 
-def _is_function(mask) -> bool:
+def _is_function(chosen) -> bool:
   """Tells a function from a pytree, which may have a `__call__` of its own.
 
   It is optax's rule: an Equinox module of booleans is a mask.
   """
-  leaves = jax.tree.leaves(mask)
+  leaves = jax.tree.leaves(chosen)
   return bool(leaves) and all(callable(leaf) for leaf in leaves)
+
+
+def _of_leaves(chosen, params) -> list[Any]:
+  """Returns what a tree, or a function to one, says of every parameter.
+
+  A leaf of it may stand for a whole part of the parameters.
+  """
+  chosen = chosen(params) if _is_function(chosen) else chosen
+  spread = jax.tree.map(
+    lambda what, part: jax.tree.map(lambda _: what, part), chosen, params
+  )
+  return jax.tree.leaves(spread)
+
+
+def _roles(chosen, params) -> tuple[str, ...]:
+  """Returns the role of every parameter, by name where nothing is chosen."""
+  if chosen is None:
+    return tuple(roles_lib.roles(params))
+  found = _of_leaves(chosen, params)
+  for role in found:
+    if role not in roles_lib.ROLES:
+      raise ValueError(
+        f"role {reprlib.repr(role)} is not one of those of flt_lopt.roles: "
+        f"{', '.join(map(repr, roles_lib.ROLES))}."
+      )
+  return tuple(found)
+
+
+def _columns(config: OptimizerConfig, state, split, params):
+  """Returns the memory and the second moment of every parameter.
+
+  Raises:
+    ValueError: the state is of other parameters or of another optimizer.
+  """
+  wanted = list(map(jnp.shape, jax.tree.leaves(params)))
+  num_modes = config.make_memory().num_floats
+  num_second = config.make_second_moment().num_arrays
+  try:
+    tensors = jax.tree.structure(state.tensors)
+    modes = [split(tree) for tree in state.modes]
+    second = [split(tree) for tree in state.second]
+    shapes = [list(map(jnp.shape, tree)) for tree in modes]
+  except (AttributeError, TypeError, ValueError):
+    modes, second, shapes, tensors = [], [], [], None
+  fits = (len(modes), len(second), tensors) == (
+    num_modes,
+    num_second,
+    _tensors_structure(config),
+  )
+  if not fits or any(each != wanted for each in shapes):
+    raise ValueError(
+      "the state is not of this optimizer and of parameters of the shapes "
+      f"{reprlib.repr(wanted)}; make it by init(params), or restore it into "
+      "what init returns."
+    )
+  count = len(wanted)
+  return _transposed(modes, count), _transposed(second, count)
 
 
 def _gradients(updates, split, params):
@@ -149,21 +214,13 @@ def _decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
   if mask is None:
     count = len(jax.tree.leaves(params))
     return jnp.full(count, jnp.asarray(weight_decay).astype(dtype))
-  chosen = mask(params) if _is_function(mask) else mask
-  kept = jax.tree.leaves(
-    jax.tree.map(
-      lambda keep, part: jax.tree.map(lambda _: bool(keep), part),
-      chosen,
-      params,
-    )
-  )
+  kept = [bool(keep) for keep in _of_leaves(mask, params)]
   decay = jnp.asarray(weight_decay).astype(dtype)
   return jnp.asarray(kept, dtype) * decay
 
 
-def _transpose(trees, split, count: int):
-  """Returns for each of `count` tensors the tuple of its leaves in `trees`."""
-  columns = [split(tree) for tree in trees]
+def _transposed(columns, count: int):
+  """Returns for each of `count` tensors the tuple of its leaves."""
   return [tuple(column[i] for column in columns) for i in range(count)]
 
 
@@ -174,6 +231,7 @@ def scale_by_learned(
   num_steps=None,
   weight_decay: float | Float[Array, ""] | optax.Schedule = 0.0,
   mask: Any | Callable[[Any], Any] | None = None,
+  roles: Any | Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Scales updates by a learned optimizer, in the direction of the gradient.
 
@@ -189,14 +247,16 @@ def scale_by_learned(
     weight_decay: strength of decoupled weight decay, a number or a schedule.
     mask: pytree of booleans, or a function of the parameters to one, that
       says which tensors decay; `None` is all.
+    roles: pytree of `flt_lopt.roles.ROLES`, or a function of the parameters to
+      one, that says what tensors are; `None` is by their names.
 
   Returns:
     A gradient transformation.
 
   Raises:
     ValueError: theta is not of the configuration; `num_steps` is no whole
-      number of steps, at least 1; or, at `init` or `update`, parameters or
-      gradients can't be used.
+      number of steps, at least 1; or, at `init` or `update`, parameters,
+      gradients, roles or the state can't be used.
   """
   _check_num_steps(num_steps)
   _check_theta(config, theta)
@@ -238,20 +298,16 @@ def scale_by_learned(
     p_leaves = [jnp.asarray(leaf) for leaf in p_leaves]
     dtype = _work_dtype(p_leaves)
     split = structure.flatten_up_to
+    gradients = _gradients(updates, split, params)
+    modes, second = _columns(config, state, split, params)
     leaves = [
-      leafwise.Leaf(gradient, parameter, modes, second)
-      for gradient, parameter, modes, second in zip(
-        _gradients(updates, split, params),
-        p_leaves,
-        _transpose(state.modes, split, len(p_leaves)),
-        _transpose(state.second, split, len(p_leaves)),
-        strict=True,
-      )
+      leafwise.Leaf(*each)
+      for each in zip(gradients, p_leaves, modes, second, strict=True)
     ]
     progress = progress_lib.observe(state.progress, value)
     moved, tensors = _step(
       config,
-      tuple(roles.roles(params)),
+      _roles(roles, params),
       jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), theta),
       clock_lib.make(state.count, num_steps, dtype),
       _decay_per_tensor(

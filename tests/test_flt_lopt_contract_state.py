@@ -288,3 +288,21 @@ def test_state_has_the_promised_size(name):
   size = 2 if config.storage == "bfloat16" else 4
   least = size * config.state_floats * rows * columns
   assert least <= total <= 1.01 * least + 4 * 8 * (rows + columns)
+
+
+@pytest.mark.parametrize(
+  "make_state",
+  [
+    lambda tx: tx.init({**PARAMS, "w": np.zeros((1, 6), np.float32)}),
+    lambda tx: tx.init({"w": PARAMS["w"]}),
+    lambda tx: optax.adam(1e-3).init(PARAMS),
+    lambda tx: variants.make("no_controller").init(PARAMS),
+    lambda tx: tx.init(PARAMS)._replace(modes=()),
+    lambda tx: None,
+  ],
+  ids=["other shapes", "fewer", "adam's", "other config", "broken", "none"],
+)
+def test_a_state_of_something_else_is_refused(make_state):
+  tx = variants.make(variants.DEFAULT)
+  with pytest.raises(ValueError, match="not of this optimizer and of param"):
+    tx.update(GRADS[0], make_state(tx), PARAMS)

@@ -7,7 +7,7 @@ import optimizer_variants as variants
 import pytest
 
 import flt_lopt
-from flt_lopt import geometry, roles
+from flt_lopt import geometry, layout, roles
 from flt_lopt.layout import TensorInfo
 
 
@@ -17,16 +17,25 @@ from flt_lopt.layout import TensorInfo
     ({"params": {"Dense_0": {"kernel": 0.0}}}, roles.INPUT_FIRST),
     ({"linear": {"w": 0.0}}, roles.INPUT_FIRST),
     ({"weights": 0.0}, roles.INPUT_FIRST),
-    ({"params": {"Embed_0": {"embedding": 0.0}}}, roles.TABLE),
-    ({"embed": {"embeddings": 0.0}}, roles.TABLE),
-    ({"pos_embedding": 0.0}, roles.TABLE),
-    ({"positions": 0.0}, roles.TABLE),
+    ({"params": {"Embed_0": {"embedding": 0.0}}}, roles.ENTRIES),
+    ({"embed": {"embeddings": 0.0}}, roles.ENTRIES),
+    ({"pos_embedding": 0.0}, roles.ENTRIES),
+    ({"positions": 0.0}, roles.ENTRIES),
     ({"decomposition": 0.0}, roles.INPUT_FIRST),
     # A layer of that name is a layer.
     ({"patch_embed": {"kernel": 0.0}}, roles.INPUT_FIRST),
-    ({"embed": (0.0,)}, roles.TABLE),
+    ({"embed": (0.0,)}, roles.ENTRIES),
     ({"layer": {"weight": 0.0}}, roles.OUTPUT_FIRST),
     ({"cell": {"weight_ih": 0.0}}, roles.OUTPUT_FIRST),
+    ({"tok_emb": 0.0}, roles.ENTRIES),
+    ({"posEmb": 0.0}, roles.ENTRIES),
+    ({"wte": {"weight": 0.0}}, roles.ENTRIES),
+    ({"ember": 0.0}, roles.INPUT_FIRST),
+    ({"norm": {"scale": 0.0}}, roles.ENTRIES),
+    ({"bias_ih": 0.0}, roles.ENTRIES),
+    ({"in_proj_bias": 0.0}, roles.ENTRIES),
+    ({"b": 0.0}, roles.INPUT_FIRST),
+    ({"out": {"kernel": 0.0}}, roles.INPUT_FIRST),
     ([0.0], roles.INPUT_FIRST),
     (0.0, roles.INPUT_FIRST),
     ({3: 0.0}, roles.INPUT_FIRST),
@@ -36,10 +45,47 @@ def test_names_tell_roles(tree, role):
   assert roles.roles(tree) == [role]
 
 
+def test_what_stands_beside_a_tensor_counts():
+  # A layer has a bias where an embedding has none, and matrices have names too.
+  tree = {"embed": {"bias": 0.0, "weight": 0.0}, "low_rank": {"a": 0, "b": 0}}
+  tree["linear"] = {"b": 0.0, "w": 0.0}
+  assert roles.named(tree) == {
+    "embed": {"bias": roles.ENTRIES, "weight": roles.OUTPUT_FIRST},
+    "linear": {"b": roles.ENTRIES, "w": roles.INPUT_FIRST},
+    "low_rank": {"a": roles.INPUT_FIRST, "b": roles.INPUT_FIRST},
+  }
+
+
+@pytest.mark.parametrize("layers", [(), (3,)])
+def test_attention_of_flax_has_one_matrix_for_all_heads(layers):
+  nn = pytest.importorskip("flax.linen")
+  attention = nn.MultiHeadDotProductAttention(num_heads=4, qkv_features=8)
+  params = jax.eval_shape(
+    attention.init, jax.random.key(0), jnp.zeros((1, 5, 16))
+  )["params"]
+  stacked = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((*layers, *x.shape), x.dtype), params
+  )
+  found = jax.tree.unflatten(jax.tree.structure(stacked), layout.infos(stacked))
+  for name in ("query", "key", "value"):
+    assert geometry.fan_in(found[name]["kernel"]) == 16
+    assert not geometry.is_matrix(found[name]["bias"])
+  assert geometry.fan_in(found["out"]["kernel"]) == 8
+  matrices = np.prod(layers, dtype=int)
+  found = geometry._sizes(found["out"]["kernel"])
+  assert found == (matrices, 8, 16)
+
+
 def test_equinox_models_have_their_outputs_first():
   eqx = pytest.importorskip("equinox")
   key = jax.random.key(0)
-  model = (eqx.nn.MLP(3, 2, 8, 1, key=key), eqx.nn.Conv2d(1, 2, 3, key=key))
+  model = {
+    "layers": (
+      eqx.nn.MLP(3, 2, 8, 1, key=key),
+      eqx.nn.Conv2d(1, 2, 3, key=key),
+    ),
+    "embedding": eqx.nn.Embedding(7, 5, key=key),
+  }
   found = {
     x.shape: role
     for x, role in zip(
@@ -50,6 +96,8 @@ def test_equinox_models_have_their_outputs_first():
   }
   for shape in ((8, 3), (2, 8), (2, 1, 3, 3)):
     assert found[shape] == roles.OUTPUT_FIRST
+  for shape in ((2, 1, 1), (7, 5)):
+    assert found[shape] == roles.ENTRIES
   assert geometry.fan_in(TensorInfo((2, 1, 3, 3), roles.OUTPUT_FIRST)) == 9
 
 
@@ -66,7 +114,7 @@ def test_flax_modules_have_tables_and_kernels():
       strict=True,
     )
   )
-  assert found[(5, 4)] == roles.TABLE
+  assert found[(5, 4)] == roles.ENTRIES
   assert found[(4, 3)] == roles.INPUT_FIRST
 
 
@@ -151,3 +199,34 @@ def test_embeddings_are_no_longer_short_of_steps():
     updates, _ = tx.update({name: gradient}, tx.init(params), params)
     moved = float(jnp.abs(updates[name][3]).max()) / rate
     assert least <= moved <= most
+
+
+def moved(tree, **options):
+  """Returns the first updates where gradients are normal."""
+  rng = np.random.default_rng(0)
+  grads = jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), tree)
+  tx = flt_lopt.flt(20, **options)
+  return jax.jit(tx.update)(grads, tx.init(tree), tree)[0]
+
+
+def test_roles_can_be_given():
+  params = {"codebook": np.ones((4, 40), np.float32), "w": np.ones((4, 40))}
+  params = jax.tree.map(np.float32, params)
+
+  def ours(params):
+    return {**roles.named(params), "codebook": roles.ENTRIES}
+
+  by_name = moved(params)
+  by_function = moved(params, roles=ours)
+  by_tree = moved(params, roles={"codebook": roles.ENTRIES, "w": "input first"})
+  named = moved({"embed": params["codebook"], "w": params["w"]})
+  np.testing.assert_array_equal(by_function["codebook"], named["embed"])
+  for name, x in by_function.items():
+    np.testing.assert_array_equal(by_tree[name], x)
+  assert np.any(by_name["codebook"] != named["embed"])
+  np.testing.assert_array_equal(by_name["w"], named["w"])
+  # One leaf may stand for all.
+  everything = moved(params, roles=roles.ENTRIES)
+  np.testing.assert_array_equal(everything["codebook"], named["embed"])
+  with pytest.raises(ValueError, match="'table' is not one of"):
+    moved(params, roles="table")
