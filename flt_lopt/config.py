@@ -141,6 +141,12 @@ class OptimizerConfig:
         f"tensor_attention={self.tensor_attention!r} is part of the "
         "controller; choose a controller, or tensor_attention='off'."
       )
+    if self.make_memory().nominal not in (-1, 0):
+      raise ValueError(
+        f"memory={self.memory!r} names reading {self.make_memory().nominal} as "
+        "the nominal direction, but that can only be the first reading (0), of "
+        "the first mode and float, or the gradient (-1); put it first."
+      )
     if self.nesterov and self.make_memory().nominal < 0:
       raise ValueError(
         f"nesterov=True needs a memory to look ahead with, and memory="

@@ -46,7 +46,9 @@ class EvaluateConfig:
   )
   task_suite: str = option(
     "held_out_small",
-    "suite whose held-out (or else validation) tasks to evaluate on",
+    "suite whose held-out (or else validation) tasks to evaluate on, or a Task "
+    "or TaskFamily of your own, written module:Name (with --compute_baselines, "
+    "since none ship for it)",
   )
   tasks: str = shared_options.chosen_tasks()
   sweep: str = option(
@@ -122,9 +124,18 @@ def run(config: EvaluateConfig) -> None:
 
   machine.set_up(config.num_devices, config.compilation_cache_dir)
   plan = _plan(config)
-  path = config.folder or f"runs/evaluation-{config.task_suite}"
+  path = config.folder or default_folder(config.task_suite)
   with folder_lock.hold(path):
     _run_in(path, plan, config)
+
+
+def default_folder(task_suite: str) -> str:
+  """Returns the folder of an evaluation whose user names none.
+
+  Args:
+    task_suite: the suite, or module:Name.
+  """
+  return f"runs/evaluation-{task_suite.replace(':', '-')}"
 
 
 def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:

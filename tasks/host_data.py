@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from tasks.base import Batch, Task
+from tasks.errors import TaskError
 
 #: Splits of host iterators, and what they are in our tasks.
 SPLITS = {
@@ -130,7 +131,7 @@ class _Numbered:
     try:
       return next(self._iterator)
     except StopIteration:
-      raise ValueError(
+      raise TaskError(
         f"The iterator {self._split!r} of the task's datasets has ended, but"
         " must be endless; repeat it, for instance with itertools.cycle."
       ) from None

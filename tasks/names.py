@@ -7,8 +7,10 @@ name, the closest known ones, and the whole list.
 import difflib
 from collections.abc import Iterable
 
+from tasks.errors import TaskError
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> TaskError:
   """Builds the error for an unknown `name` of some `kind`.
 
   Args:
@@ -17,11 +19,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     known: All valid names.
 
   Returns:
-    A `ValueError` that lists the valid names and the closest match.
+    A `TaskError` that lists the valid names and the closest match.
   """
   valid = sorted(known)
   close = difflib.get_close_matches(name, valid, n=1)
   hint = f" Did you mean {close[0]!r}?" if close else ""
-  return ValueError(
+  return TaskError(
     f"Unknown {kind} {name!r}.{hint} Valid names: {', '.join(valid)}."
   )

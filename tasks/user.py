@@ -4,6 +4,7 @@ Main names: `load_user_task`, `user_family`.
 """
 
 import importlib
+import inspect
 import os
 import sys
 import types
@@ -20,9 +21,16 @@ from tasks.base import (
   TaskFamily,
   single_task_to_family,
 )
+from tasks.errors import TaskError
 from tasks.hosted import hosted_family
 
 _METHODS = ("init", "loss")
+_ARGUMENTS = {
+  "init": ("key",),
+  "loss": ("params", "key", "data"),
+  "sample": ("key",),
+  "task_fn": ("cfg",),
+}
 _ALL_METHODS = (
   *_METHODS,
   "init_with_state",
@@ -47,12 +55,12 @@ def load_user_task(name: str) -> Task | TaskFamily:
     with only some of the methods of `Task` gets the others.
 
   Raises:
-    ValueError: If the name has another form, nothing is found, or what is
-      found is neither task nor family.
+    TaskError: If the name has another form, nothing is found, or what is
+      found is neither task nor family, or takes other arguments.
   """
   module_name, colon, attribute = name.partition(":")
   if not (colon and module_name and attribute):
-    raise ValueError(
+    raise TaskError(
       f"The task {name!r} must have the form module:Name, for instance"
       " my_module:MyTask for the class MyTask in my_module.py."
     )
@@ -65,11 +73,12 @@ def load_user_task(name: str) -> Task | TaskFamily:
   is_factory = isinstance(found, type) or not _is_problem(found)
   made = found() if is_factory and callable(found) else found
   if not _is_problem(made):
-    raise ValueError(
+    raise TaskError(
       f"The task {name!r} is a {type(made).__name__} without the methods"
       " init(key) and loss(params, key, data) of a task, or sample(key) and"
       " task_fn(cfg) of a family."
     )
+  _check_arguments(name, made)
   if _has(made, _METHODS) and not _has(made, _ALL_METHODS):
     return CompletedTask(made)
   return made
@@ -112,6 +121,22 @@ class CompletedTask(Task):
     return object.__getattribute__(self, name)
 
 
+def _check_arguments(name: str, made: Any) -> None:
+  """Refuses methods that can't be called as they will be."""
+  for method, given in _ARGUMENTS.items():
+    if not callable(getattr(made, method, None)):
+      continue
+    try:
+      inspect.signature(getattr(made, method)).bind(*given)
+    except TypeError as error:
+      raise TaskError(
+        f"The task {name!r} has a method {method} that can't be called with"
+        f" ({', '.join(given)}): {error}."
+      ) from error
+    except ValueError:  # It does not tell its arguments.
+      continue
+
+
 def _import(module_name: str, name: str) -> Any:
   folder = os.getcwd()
   if folder not in sys.path:
@@ -123,7 +148,7 @@ def _import(module_name: str, name: str) -> Any:
       error.name != module_name
     ):
       raise  # The module is there, and imports another that is not.
-    raise ValueError(
+    raise TaskError(
       f"The task {name!r} needs a module {module_name!r}, which is neither"
       f" installed nor in {folder}."
     ) from error

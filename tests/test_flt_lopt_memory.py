@@ -283,3 +283,9 @@ def test_poles_with_the_same_label_are_told_apart():
 def test_nothing_to_look_ahead_with_is_refused():
   with pytest.raises(ValueError, match="nesterov=True needs a memory"):
     flt_lopt.make_variant("none", nesterov=True)
+
+
+def test_a_nominal_reading_that_is_not_the_first_is_refused(monkeypatch):
+  monkeypatch.setattr(SpectralMemory, "nominal", property(lambda self: 1))
+  with pytest.raises(ValueError, match="names reading 1 as the nominal"):
+    flt_lopt.make_variant("ema")

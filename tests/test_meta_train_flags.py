@@ -250,42 +250,6 @@ def test_runs_of_all_recipes_have_folders_of_their_own():
   assert flags.parse([*given, "--run_dir=x"]).config.folder == "x"
 
 
-def test_a_task_of_the_user_is_loaded_or_explained(tmp_path, monkeypatch):
-  (tmp_path / "some_tasks_of_mine.py").write_text(
-    "import jax.numpy as jnp\n"
-    "class MyTask:\n"
-    "  def init(self, key): return {'w': jnp.ones(3)}\n"
-    "  def loss(self, params, key, data): return jnp.mean(params['w'] ** 2)\n"
-    "class Vector(MyTask):\n"
-    "  def loss(self, params, key, data): return params['w'] ** 2\n"
-    "class Half(MyTask):\n"
-    "  def init(self, key): return {'w': jnp.ones(3, jnp.bfloat16)}\n"
-    "class Wrong(MyTask):\n"
-    "  def loss(self, params, key, data): return params['w'] @ jnp.ones(4)\n"
-  )
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(sys, "path", list(sys.path))
-  own = MetaTrainConfig(task="some_tasks_of_mine:MyTask")
-  problems = load_problems(own)
-  assert len(problems.train) == len(problems.held_out) == 1
-  for spec, words in (
-    ("some_tasks_of_mine:MyTsk", "MyTask"),
-    ("some_tasks_of_mine:Foo", "Valid names: Half, MyTask, Vector, Wrong."),
-    ("some_tasks_of_mine:Vector", "shape (3,)"),
-    ("some_tasks_of_mine:Half", "bfloat16"),
-    ("some_tasks_of_mine", "module:Name"),
-    ("no_such_module_here:MyTask", "no_such_module_here"),
-  ):
-    with pytest.raises(UserError, match="--task=" + spec) as caught:
-      load_problems(MetaTrainConfig(task=spec))
-    assert words in str(caught.value)
-    assert str(caught.value).count(spec) == 1
-
-  # A mistake in the task's own code is for its traceback to show.
-  with pytest.raises(TypeError, match="dot_general"):
-    load_problems(MetaTrainConfig(task="some_tasks_of_mine:Wrong"))
-
-
 def test_an_unknown_augmentation_names_the_flag():
   for task in ("", "tests.none:Task"):
     config = MetaTrainConfig(augment="scale_loss,scale_lss", task=task)

@@ -75,7 +75,11 @@ class Memory(abc.ABC):
   @property
   @abc.abstractmethod
   def nominal(self) -> int:
-    """The reading that is the nominal direction; -1 is the gradient."""
+    """The reading that is the nominal direction.
+
+    The first, 0, which then is the first mode's, held in the first float alone;
+    or -1, the gradient. `OptimizerConfig` refuses others.
+    """
 
   @abc.abstractmethod
   def init(self, key) -> dict[str, Array]:

@@ -55,7 +55,8 @@ class SpectralMemory(Memory):
     poles: the modes at initialisation.
     learned: whether meta-training moves rates and frequencies.
     gated: whether the controller does, step by step.
-    nominal_read: the reading that is the nominal direction; -1 the gradient.
+    nominal_read: the reading that is the nominal direction: 0, the first
+      pole's, or -1, the gradient.
   """
 
   poles: tuple[Pole, ...]

@@ -48,7 +48,8 @@ class CompareConfig:
   evaluate_on: str = option(
     "validation_small",
     "suite whose held-out (or else validation) tasks all results are evaluated "
-    "on; what is chosen by a held-out suite is not held out any more",
+    "on, or a task of your own, written module:Name; what is chosen by a "
+    "held-out suite is not held out any more",
     group="Evaluation",
   )
   eval_tasks: str = shared_options.chosen_tasks()

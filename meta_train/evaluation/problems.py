@@ -13,6 +13,7 @@ import jax
 from meta_train.command.shared_options import split_names
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice, closest
+from meta_train.evaluation import own_task
 from meta_train.terminal import say
 
 
@@ -31,7 +32,7 @@ class Problems(NamedTuple):
 
 
 def load_problems(config: MetaTrainConfig) -> Problems:
-  """Returns the suite's problems, or the user's own task for both uses.
+  """Returns the suite's problems, or the user's own task for all uses.
 
   Raises:
     UserError: the user's task, an augmentation or data can't be found, or
@@ -60,16 +61,15 @@ def load_problems(config: MetaTrainConfig) -> Problems:
     _check_data(config, problems)
     _check_visits(config, len(train))
     return problems
-  with _found(f"--task={config.task}"):
-    own = tasks.user_family(config.task)
-  # What goes wrong in the task's own code keeps its traceback.
-  _check_shapes(config.task, own)
-  with _found(f"--task={config.task}"):
+  own = own_task.load_family(config.task)
+  own_task.check_objective(config.task, own, config.objective)
+  with _found(f"--augment={config.augment}"):
     family = augment.augment(own, *augmentations)
-  _check_visits(config, 1)
-  # A member that meta-training may have seen too, from other seeds.
-  cfg = family.sample(jax.random.key(config.seed))
-  return Problems((family,), (), (family.task_fn(cfg),))
+  # Members that meta-training may have seen too, from other seeds.
+  validation, held_out = (
+    own_task.member(family, config.seed + more) for more in (1, 0)
+  )
+  return Problems((family,), (validation,), (held_out,))
 
 
 def check_validation(config: MetaTrainConfig, problems: Problems) -> None:
@@ -80,8 +80,8 @@ def check_validation(config: MetaTrainConfig, problems: Problems) -> None:
   """
   if config.validate_every and not problems.validation:
     raise UserError(
-      f"--validate_every={config.validate_every}, but there are no validation "
-      "tasks: a suite has them, a --task of your own has not; use 0"
+      f"--validate_every={config.validate_every}, but "
+      f"--task_suite={config.task_suite} has no validation tasks; use 0"
     )
 
 
@@ -91,11 +91,7 @@ def _found(given: str) -> Iterator[None]:
   try:
     yield
   except ValueError as error:
-    # A text on a task begins with its name.
-    text, own = str(error), f"The task {given.partition('=')[2]!r} "
-    if text.startswith(own):
-      raise UserError(f"{given} {text.removeprefix(own)}") from error
-    raise UserError(f"{given}: {text}") from error
+    raise UserError(f"{given}: {error}") from error
 
 
 def _check_data(config: MetaTrainConfig, problems: Problems) -> None:
@@ -168,27 +164,6 @@ def _chosen(names: str, families: tuple[Any, ...]) -> tuple[Any, ...]:
   return tuple(f for f in families if not wanted or f.name in wanted)
 
 
-def _check_shapes(name: str, family) -> None:
-  """Refuses a user's task whose parameters or loss don't fit."""
-
-  def probe(key):
-    return _start_of(family.task_fn(family.sample(key)))(key)
-
-  params, loss = jax.eval_shape(probe, jax.random.key(0))
-  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
-  if dtypes != {"float32"}:
-    raise UserError(
-      f"--task={name}: its parameters have dtypes "
-      f"{', '.join(sorted(dtypes)) or '(there are none)'}, but meta-training "
-      "takes float32; convert them in init, and cast inside the loss"
-    )
-  if loss.shape != () or loss.dtype != "float32":
-    raise UserError(
-      f"--task={name}: its loss has shape {loss.shape} and dtype {loss.dtype}, "
-      "but must be one float32 number; take the mean"
-    )
-
-
 def choose_tasks(
   task_suite: str,
   *,
@@ -196,11 +171,12 @@ def choose_tasks(
   data_dir: str = "",
   flags: tuple[str, str] = ("task_suite", "tasks"),
 ) -> tuple[Any, ...]:
-  """Returns the tasks of a suite that are for evaluation.
+  """Returns the tasks of a suite that are for evaluation, or the user's own.
 
   Args:
-    task_suite: name of a suite. Its held-out tasks are meant, or its
-      validation tasks where it has no others.
+    task_suite: name of a suite, of which the held-out tasks are meant, or the
+      validation tasks where it has no others; or module:Name for a task or a
+      family of the user's, of a family the member of seed 0.
     names: of those that are wanted, separated by commas; empty: all.
     data_dir: folder of published data sets; empty: none.
     flags: what the user calls the first two.
@@ -210,10 +186,15 @@ def choose_tasks(
   """
   import tasks
 
-  check_choice(flags[0], task_suite, tasks.list_suites())
   _check_exists(data_dir)
-  suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
-  found = {task.name: task for task in suite.held_out or suite.validation}
+  if ":" in task_suite:
+    family = own_task.load_family(task_suite, flag=flags[0])
+    chosen: tuple[Any, ...] = (own_task.member(family, 0),)
+  else:
+    check_choice(flags[0], task_suite, tasks.list_suites())
+    suite = tasks.get_suite(task_suite, data_dir=data_dir or None)
+    chosen = suite.held_out or suite.validation
+  found = {task.name: task for task in chosen}
   wanted = split_names(names) or list(found)
   for name in wanted:
     if name not in found:

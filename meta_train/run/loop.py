@@ -39,6 +39,11 @@ from meta_train.run.progress import Progress
 from meta_train.run.saved import Best, Saved
 from meta_train.terminal import say
 
+_ALL_DIVERGED = (
+  "every inner run has diverged, so that the optimizer learns nothing from "
+  "them; do its steps suit the task, and is the loss finite along the way?"
+)
+
 
 def train(
   parts: training.Parts,
@@ -122,7 +127,7 @@ def train(
 
     if config.result == "best" and config.validate_every and validate.names:
       state = _score_start(config, validate, parts, state, folder)
-    behind = stopping = False
+    behind = stopping = warned = False
     if is_due() and group.any(_is_missing(folder, outer_step)):
       state = validated(state)
       stopping = is_asked()
@@ -138,6 +143,9 @@ def train(
           row = _row(outer_step, state, parts, *taken)
           folder.append(row)
           write(row)
+          if row["diverged_fraction"] == 1.0 and not warned:
+            say(f"warning: since outer step {since} {_ALL_DIVERGED}")
+            warned = True
         state = state._replace(meter=meter.empty(len(parts.names)))
         since, since_s = outer_step, now_s
       stopping, behind = is_asked(), is_due()
@@ -161,10 +169,7 @@ def train(
   if folder is not None and (text := meter.left_out(folder.metrics.read())):
     say(text)
   if recent and metrics.diverged_fraction == 1.0:
-    say(
-      "warning: at the end every inner run had diverged, so the optimizer has "
-      "learned nothing from them; is the task's loss finite at its start?"
-    )
+    say(f"warning: at the end {_ALL_DIVERGED}")
   return state
 
 
