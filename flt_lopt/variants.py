@@ -9,6 +9,7 @@ Main names: `VARIANTS`, `list_variants`, `make_variant`.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from flt_lopt import memory
 from flt_lopt.attention import registry
 from flt_lopt.config import OptimizerConfig
 
@@ -87,7 +88,8 @@ def make_variant(name: str, **changes: Any) -> OptimizerConfig:
 
   Args:
     name: one of `list_variants()`.
-    **changes: fields of `OptimizerConfig` to change on top.
+    **changes: fields of `OptimizerConfig` to change on top. A memory that is
+      changed alone has the size nearest to the variant's.
 
   Raises:
     ValueError: an unknown name, or a configuration that can't be.
@@ -96,4 +98,8 @@ def make_variant(name: str, **changes: Any) -> OptimizerConfig:
     >>> lopt = LearnedOptimizer(make_variant("flt_damped_6"))
   """
   registry.check_choice("variant", name, VARIANTS)
-  return OptimizerConfig(**{**VARIANTS[name].changes, **changes})
+  fields = {**VARIANTS[name].changes, **changes}
+  if "memory" in changes and "memory_floats" not in changes:
+    floats = fields.get("memory_floats", OptimizerConfig.memory_floats)
+    fields["memory_floats"] = memory.nearest_size(fields["memory"], floats)
+  return OptimizerConfig(**fields)

@@ -300,7 +300,7 @@ class MetaTrainConfig:
   memory: str = option("", "per-parameter memory; empty: the variant's")
   memory_floats: int = option(
     0,
-    "size of that memory; 0: the variant's",
+    "size of that memory; 0: the variant's, or the nearest that it comes in",
     unit="floats per parameter",
     low=0,
   )

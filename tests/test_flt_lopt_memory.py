@@ -280,6 +280,21 @@ def test_poles_with_the_same_label_are_told_apart():
   lopt.timestep_kernels(theta, np.arange(5.0))
 
 
+@pytest.mark.parametrize(
+  ("variant", "name", "floats"),
+  [
+    ("flt_damped", "none", 1),
+    ("none", "ema", 2),
+    ("flt_damped_2", "keys", 4),
+    ("flt_damped_6", "ema", 6),
+  ],
+)
+def test_another_memory_has_the_nearest_size(variant, name, floats):
+  assert flt_lopt.make_variant(variant, memory=name).memory_floats == floats
+  with pytest.raises(ValueError, match="memory_floats=3 is no size"):
+    flt_lopt.make_variant(variant, memory=name, memory_floats=3)
+
+
 def test_nothing_to_look_ahead_with_is_refused():
   with pytest.raises(ValueError, match="nesterov=True needs a memory"):
     flt_lopt.make_variant("none", nesterov=True)

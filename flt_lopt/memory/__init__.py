@@ -5,7 +5,7 @@ it is divided by is kept beside it (`second_moment`), and both may be stored
 in bfloat16 (`storage`).
 """
 
-from flt_lopt.memory.banks import MEMORIES, make_memory
+from flt_lopt.memory.banks import MEMORIES, make_memory, nearest_size
 from flt_lopt.memory.base import Coefficients, Memory
 from flt_lopt.memory.poles import Pole, ema, parse_pole
 from flt_lopt.memory.second_moment import SECOND_MOMENTS, make_second_moment
@@ -23,5 +23,6 @@ __all__ = [
   "make_memory",
   "make_second_moment",
   "make_storage",
+  "nearest_size",
   "parse_pole",
 ]

@@ -3,7 +3,7 @@
 `memory_floats` counts the second moment too, which takes one float: at 2
 there is room for one more, as in Adam.
 
-Main names: `MEMORIES`, `make_memory`.
+Main names: `MEMORIES`, `make_memory`, `nearest_size`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +97,21 @@ MEMORIES: Mapping[str, Bank] = {
   ),
   "none": Bank("the current gradient only", _of_the_gradient, {1: ()}),
 }
+
+
+def nearest_size(name: str, floats: int) -> int:
+  """Returns the size that a memory comes in nearest to another.
+
+  Args:
+    name: one of `MEMORIES`.
+    floats: floats of state per parameter.
+
+  Raises:
+    ValueError: an unknown name.
+  """
+  registry.check_choice("memory", name, MEMORIES)
+  sizes = MEMORIES[name].sizes
+  return min(sizes, key=lambda size: (abs(size - floats), size))
 
 
 def make_memory(
