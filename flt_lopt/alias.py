@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import reprlib
+import warnings
 
 import jax
 import optax
@@ -15,6 +16,8 @@ from flt_lopt.learned_optimizer import LearnedOptimizer
 
 #: The weights that `flt` uses unless told otherwise.
 DEFAULT_WEIGHTS = "flt-starter"
+#: Learning rates below are more likely a mistake than meant.
+MIN_USUAL = 0.01
 
 
 @functools.lru_cache(maxsize=8)
@@ -42,6 +45,17 @@ def _get(weights):
     f"({', '.join(weights_lib.list_pretrained())}), a path, or a pair "
     "(config, theta) of an OptimizerConfig and its meta-parameters."
   )
+
+
+def _warn_of_rate(learning_rate):
+  """Warns of a rate that was meant for Adam."""
+  if isinstance(learning_rate, int | float) and 0 < learning_rate < MIN_USUAL:
+    warnings.warn(
+      f"learning_rate={learning_rate} multiplies a learned step size, of which "
+      "1.0 leaves all; one that suits Adam makes steps far too short. Leave it "
+      "out.",
+      stacklevel=3,
+    )
 
 
 def flt(
@@ -94,7 +108,8 @@ def flt(
       weights file, or a pair (config, theta).
     learning_rate: multiplier of every update, a number or an optax schedule;
       1 leaves the learned step size, and its warm-up and decay, as they are.
-      It is no rate of Adam's: 3e-4 would make steps 3,000 times too short.
+      It is no rate of Adam's: 3e-4 would make steps 3,000 times too short,
+      and numbers below 0.01 are warned of.
     weight_decay: strength of decoupled weight decay as in `optax.adamw`, a
       number or an optax schedule, in units of the learned step size and
       schedule, on top of the learned one.
@@ -125,6 +140,7 @@ def flt(
     Learning to Train Transformers with Transformers" (2023); Loshchilov &
     Hutter, "Decoupled Weight Decay Regularization" (2019).
   """
+  _warn_of_rate(learning_rate)
   config, theta = _get(weights)
   return LearnedOptimizer(config).transform(
     theta,

@@ -1,6 +1,7 @@
 """`flt` takes weights in every form, and refuses what is none of them."""
 
 import pathlib
+import warnings
 
 import jax
 import numpy as np
@@ -68,3 +69,12 @@ def test_a_file_that_was_written_anew_is_read_again(tmp_path, monkeypatch):
   assert rate_of("~/theta.safetensors") == 1.0
   flt_lopt.save(tmp_path / "theta.safetensors", CONFIG, theta(2.0))
   assert rate_of("~/theta.safetensors") == 2.0
+
+
+def test_a_learning_rate_that_was_meant_for_adam_is_warned_of():
+  with pytest.warns(UserWarning, match="learning_rate=0.0003 multiplies"):
+    flt_lopt.flt(100, learning_rate=3e-4)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    for rate in (1.0, 0.1, 0.0, lambda count: 1e-4, np.float32(0.5)):
+      flt_lopt.flt(100, learning_rate=rate)
