@@ -117,8 +117,9 @@ def flt(
       says which tensors decay by `weight_decay`; `None` is all.
     roles: what tensors are, where their names don't tell: a pytree of the names
       in `flt_lopt.roles.ROLES`, or a function of the parameters to one, such as
-      `lambda params: {**roles.named(params), "codebook": roles.ENTRIES}`. A
-      leaf may stand for a whole part of the parameters; `None` is by name.
+      `lambda params: roles.named(params, {"codebook": roles.ENTRIES})`. A leaf
+      may stand for a whole part of the parameters; `None` is by name. (In
+      `optax.inject_hyperparams` it is one of `static_args`, like `mask`.)
 
   Returns:
     A gradient transformation whose updates are to be added. Its `update`

@@ -162,11 +162,11 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     )
   todo, problems = make_jobs(plan)
   progress = _Progress()
-  failures: list[UserError] = []
+  failures: dict[str, UserError] = {}
 
-  def on_failure(error: UserError) -> None:
+  def on_failure(job: jobs.Job, error: UserError) -> None:
     say(str(error))
-    failures.append(error)
+    failures[job.group] = error
 
   def compute(part, todo):
     progress.total = len(todo)
@@ -184,7 +184,8 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
   # What was computed of the baselines stays until it is known what ships.
   rows = compute(plan._replace(compute_baselines=False), todo)
   if plan.compute_baselines:
-    rows = compute(plan, [*todo, *baseline_jobs(plan, rows)])
+    able = [job for job in todo if job.group not in failures]
+    rows = compute(plan, [*able, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
   _measure_overhead(overhead, plan, config, folder, devices, on_failure)
@@ -194,10 +195,11 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     print(sentence)
   print(f"rows    {folder.rows}\nreport  {page}")
   if failures:
+    first = next(iter(failures.values()))
     raise UserError(
-      f"{len(failures)} {'job' if len(failures) == 1 else 'jobs'} of yours "
-      f"failed and are missing from the report, the first: {failures[0]}; mend "
-      "it, and the same command continues with what is missing"
+      f"jobs that failed and are missing from the report: {len(failures)}, the "
+      f"first: {first}; mend it, and the same command continues with what is "
+      "missing"
     )
 
 

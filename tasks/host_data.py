@@ -140,14 +140,14 @@ class _Numbered:
     try:
       stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
     except ValueError as error:
-      raise ValueError(
+      raise TaskError(
         f"The batches of the iterator {self._split!r} differ in structure or"
         f" shape ({error}), but must be alike; pad or drop the last batch of"
         " an epoch."
       ) from error
     kinds = {x.dtype.kind for x in jax.tree.leaves(stacked)}
     if kinds - set("biufc"):
-      raise ValueError(
+      raise TaskError(
         f"A batch of the iterator {self._split!r} has entries that are not"
         f" numbers ({', '.join(sorted(_dtypes(stacked)))}); leave them out."
       )

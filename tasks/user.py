@@ -25,12 +25,8 @@ from tasks.errors import TaskError
 from tasks.hosted import hosted_family
 
 _METHODS = ("init", "loss")
-_ARGUMENTS = {
-  "init": ("key",),
-  "loss": ("params", "key", "data"),
-  "sample": ("key",),
-  "task_fn": ("cfg",),
-}
+_OF_TASKS = {"init": ("key",), "loss": ("params", "key", "data")}
+_OF_FAMILIES = {"sample": ("key",), "task_fn": ("cfg",)}
 _ALL_METHODS = (
   *_METHODS,
   "init_with_state",
@@ -123,8 +119,10 @@ class CompletedTask(Task):
 
 def _check_arguments(name: str, made: Any) -> None:
   """Refuses methods that can't be called as they will be."""
-  for method, given in _ARGUMENTS.items():
-    if not callable(getattr(made, method, None)):
+  is_family = _has(made, ("sample", "task_fn"))
+  for method, given in (_OF_FAMILIES if is_family else _OF_TASKS).items():
+    # What is stateful is called by other names.
+    if not is_family and _has_own(made, f"{method}_with_state"):
       continue
     try:
       inspect.signature(getattr(made, method)).bind(*given)
@@ -135,6 +133,12 @@ def _check_arguments(name: str, made: Any) -> None:
       ) from error
     except ValueError:  # It does not tell its arguments.
       continue
+
+
+def _has_own(made: Any, method: str) -> bool:
+  """Returns whether a method is there, and not that of `Task`."""
+  found = getattr(type(made), method, getattr(made, method, None))
+  return callable(found) and found is not getattr(Task, method)
 
 
 def _import(module_name: str, name: str) -> Any:

@@ -297,10 +297,13 @@ def test_state_has_the_promised_size(name):
     lambda tx: tx.init({"w": PARAMS["w"]}),
     lambda tx: optax.adam(1e-3).init(PARAMS),
     lambda tx: variants.make("no_controller").init(PARAMS),
+    lambda tx: variants.make("flt_damped_6").init(PARAMS),
+    lambda tx: variants.make("factored").init(PARAMS),
     lambda tx: tx.init(PARAMS)._replace(modes=()),
     lambda tx: None,
   ],
-  ids=["other shapes", "fewer", "adam's", "other config", "broken", "none"],
+  ids=["other shapes", "fewer", "adam's"]
+  + ["no controller", "more floats", "factored", "broken", "none"],
 )
 def test_a_state_of_something_else_is_refused(make_state):
   tx = variants.make(variants.DEFAULT)

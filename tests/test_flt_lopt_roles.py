@@ -35,6 +35,7 @@ from flt_lopt.layout import TensorInfo
     ({"bias_ih": 0.0}, roles.ENTRIES),
     ({"in_proj_bias": 0.0}, roles.ENTRIES),
     ({"b": 0.0}, roles.INPUT_FIRST),
+    ({"bias_w": 0.0}, roles.INPUT_FIRST),
     ({"out": {"kernel": 0.0}}, roles.INPUT_FIRST),
     ([0.0], roles.INPUT_FIRST),
     (0.0, roles.INPUT_FIRST),
@@ -45,15 +46,36 @@ def test_names_tell_roles(tree, role):
   assert roles.roles(tree) == [role]
 
 
+def of_shapes(tree):
+  return jax.tree.map(
+    lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+    tree,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
 def test_what_stands_beside_a_tensor_counts():
   # A layer has a bias where an embedding has none, and matrices have names too.
-  tree = {"embed": {"bias": 0.0, "weight": 0.0}, "low_rank": {"a": 0, "b": 0}}
-  tree["linear"] = {"b": 0.0, "w": 0.0}
-  assert roles.named(tree) == {
+  tree = {
+    "embed": {"bias": (3,), "weight": (3, 3)},
+    "linear": {"b": (5, 3), "w": (5, 3, 3)},
+    "low_rank": {"b": (2, 5), "w": (5, 5)},
+    "patch_embed": {"weight": (3, 3)},
+    "position_mlp": [{"weight": (3, 3)}],
+  }
+  assert roles.named(of_shapes(tree)) == {
     "embed": {"bias": roles.ENTRIES, "weight": roles.OUTPUT_FIRST},
     "linear": {"b": roles.ENTRIES, "w": roles.INPUT_FIRST},
-    "low_rank": {"a": roles.INPUT_FIRST, "b": roles.INPUT_FIRST},
+    "low_rank": {"b": roles.INPUT_FIRST, "w": roles.INPUT_FIRST},
+    "patch_embed": {"weight": roles.OUTPUT_FIRST},
+    "position_mlp": [{"weight": roles.OUTPUT_FIRST}],
   }
+
+
+def test_attention_of_stacked_layers_without_heads_is_a_stack():
+  names = ("query", "key", "value", "out")
+  part = {name: {"kernel": (6, 9, 9)} for name in names}
+  assert set(roles.roles(of_shapes(part))) == {roles.INPUT_FIRST}
 
 
 @pytest.mark.parametrize("layers", [(), (3,)])
@@ -214,7 +236,7 @@ def test_roles_can_be_given():
   params = jax.tree.map(np.float32, params)
 
   def ours(params):
-    return {**roles.named(params), "codebook": roles.ENTRIES}
+    return roles.named(params, {"codebook": roles.ENTRIES})
 
   by_name = moved(params)
   by_function = moved(params, roles=ours)
@@ -230,3 +252,13 @@ def test_roles_can_be_given():
   np.testing.assert_array_equal(everything["codebook"], named["embed"])
   with pytest.raises(ValueError, match="'table' is not one of"):
     moved(params, roles="table")
+  with pytest.raises(ValueError, match="roles must be a tree like"):
+    moved(params, roles={"w": roles.ENTRIES})
+  with pytest.raises(ValueError, match="is called codbook"):
+    roles.named(params, {"codbook": roles.ENTRIES})
+
+
+def test_a_part_may_be_given_a_role():
+  tree = {"vq": {"code": [0.0, 0.0]}, "w": 0.0}
+  found = roles.named(tree, {"vq": roles.ENTRIES})
+  assert found == {"vq": {"code": [roles.ENTRIES] * 2}, "w": roles.INPUT_FIRST}

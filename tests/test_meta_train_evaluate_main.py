@@ -120,7 +120,7 @@ def test_an_optimizer_that_fails_leaves_the_others_alone(tmp_path, capsys):
   flags = ["--optimizer=" + ",".join(f"own_optimizer:{x}" for x in names)]
   assert _run(tmp_path, *flags, "--baselines=none", "--overhead_tasks=1") == 2
   said = capsys.readouterr().err.splitlines()
-  assert "3 jobs of yours failed" in said[-1]
+  assert "jobs that failed and are missing from the report: 3" in said[-1]
   assert {name for _, name in _names(tmp_path)} == {"plain"}
   text = (tmp_path / "report.html").read_text()
   assert "fails_on_tasks was to be evaluated and has no rows" in text

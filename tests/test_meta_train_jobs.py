@@ -123,9 +123,9 @@ def test_what_the_user_must_mend_stops_nothing_if_it_is_heard(
     made,
     path,
     side_by_side=side_by_side,
-    on_failure=lambda error: heard.append(str(error)),
+    on_failure=lambda job, error: heard.append((job.group, str(error))),
   )
-  assert heard == ["mend me"]
+  assert heard == [("x", "mend me")]
   assert [row["what"] for row in found] == ["a", "a", "b", "b"]
   with pytest.raises(UserError, match="mend me"):
     jobs.run_jobs(made, path, side_by_side=side_by_side)

@@ -1,5 +1,7 @@
 """Tasks of a user's own: found, looked at, and refused in one line."""
 
+import importlib
+import linecache
 import pathlib
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
+from meta_train.evaluation.definition import definition
 from meta_train.evaluation.problems import (
   check_validation,
   choose_tasks,
@@ -61,6 +64,17 @@ class Shifted(Negative):
 class Raises(MyTask):
   def __init__(self): int('abc')
 
+class Generative(MyTask):
+  def sample(self, params, key, num): return params['w'] * num
+
+class Stateful(MyTask):
+  def loss(self, params): return 0.0
+  def init_with_state(self, key): return {'w': jnp.ones(3)}, {'n': jnp.ones(2)}
+  def loss_with_state(self, params, model_state, key, data):
+    return jnp.mean(params['w'] ** 2), model_state
+  def loss_with_state_and_aux(self, params, model_state, key, data):
+    return *self.loss_with_state(params, model_state, key, data), {}
+
 class Ends(MyTask):
   datasets = types.SimpleNamespace(**{
     name: iter([np.ones(3, np.float32)] * 2)
@@ -97,7 +111,7 @@ def test_an_own_task_is_trained_on_validated_on_and_evaluated_on():
   ("name", "words"),
   [
     ("MyTsk", "MyTask"),
-    ("Foo", "Valid names: Ends, Half, MyTask, NaN, Negative, Nothing"),
+    ("Foo", "Valid names: Ends, Generative, Half, MyTask, NaN, Negative"),
     ("Vector", "shape (3,)"),
     ("Half", "bfloat16"),
     ("Pair", "returns a tuple, but must return one float32 number"),
@@ -130,6 +144,11 @@ def test_negative_losses_are_no_matter_where_they_count():
   assert load_problems(_config("Shifted"))
 
 
+@pytest.mark.parametrize("name", ["Generative", "Stateful"])
+def test_helpers_with_names_of_ours_take_what_they_like(name):
+  assert load_problems(_config(name))
+
+
 @pytest.mark.parametrize(
   ("name", "error", "words"),
   [
@@ -143,6 +162,19 @@ def test_a_mistake_in_the_own_code_keeps_its_traceback(name, error, words):
   assert not isinstance(caught.value, UserError)
   files = {pathlib.Path(str(entry.path)).stem for entry in caught.traceback}
   assert MODULE in files
+
+
+def test_a_changed_task_is_another(tmp_path):
+  (task,) = choose_tasks(f"{MODULE}:MyTask")
+  before = definition(task)
+  assert definition(task) == before
+  path = tmp_path / f"{MODULE}.py"
+  path.write_text(TEXT.replace("params['w'] ** 2)", "params['w'] ** 4)"))
+  linecache.checkcache(str(path))
+  sys.modules.pop(MODULE)
+  importlib.invalidate_caches()
+  (task,) = choose_tasks(f"{MODULE}:MyTask")
+  assert definition(task) != before
 
 
 def test_an_own_task_stands_where_a_suite_does_in_evaluations():

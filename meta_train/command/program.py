@@ -7,6 +7,7 @@ where the program was stopped.
 Main names: `run_program`, `run_on_folders`, `exit_code`, `help_text`.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -74,7 +75,8 @@ def exit_code(
   # still, which does not outlive the interpreter; all rows that are done are on
   # the disk.
   if arguments is None:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # Nobody reads it.
+      sys.stdout.flush()
     os._exit(code)
   return code
 

@@ -1,8 +1,9 @@
 """What would be refused later is refused before the first run starts.
 
 The parts of every run are put together here as the run does it, on the CPU and
-without compiling anything, so that a value that does not fit the other
-settings costs seconds and not the hours of the runs before it.
+without compiling anything but the start of a task of the user's own, so that a
+value that does not fit the other settings costs seconds and not the hours of
+the runs before it.
 
 Main names: `check`.
 """

@@ -4,7 +4,8 @@ It is made of the name, the static choices of the model and the data that are
 not the defaults, the family's `revision`, the shapes of parameters, model state
 and batches, and what the training loss is measured on, where that is not
 training batches. (So a family may get a new option without voiding what was
-measured before; whoever changes what it computes counts up its revision.) Rows
+measured before; whoever changes what it computes counts up its revision.) Of a
+task that is not of the zoo the text of its module counts as well. Rows
 that were measured under another definition are not compared with new ones.
 
 Main names: `digest`, `definition`, `without_addresses`.
@@ -12,12 +13,15 @@ Main names: `digest`, `definition`, `without_addresses`.
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import re
 from typing import Any
 
 import jax
 
+#: Wrappers around a task, at most.
+_DEPTH = 20
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -48,7 +52,24 @@ def definition(task: Any) -> str:
     _choices(task),
     _shapes(task),
     *_measured(task),
+    *_sources(task),
   )
+
+
+def _sources(task: Any) -> list[str]:
+  """Returns the texts of modules outside the zoo that a task is made of."""
+  texts, part, seen = [], task, 0
+  while part is not None and seen < _DEPTH:
+    module = inspect.getmodule(type(part))
+    if module is not None and module.__name__.partition(".")[0] != "tasks":
+      try:
+        texts.append(inspect.getsource(module))
+      except (OSError, TypeError):  # Typed by hand.
+        pass
+    inner = getattr(part, "task", None)
+    part = getattr(part, "family", None) if inner is None else inner
+    seen += 1
+  return texts
 
 
 def _measured(task: Any) -> list[str]:

@@ -54,7 +54,7 @@ def run_jobs(
   side_by_side: bool = False,
   on_job: Callable[[str], None] = lambda what: None,
   on_problem: Callable[[str], None] = say,
-  on_failure: Callable[[UserError], None] | None = None,
+  on_failure: Callable[[Job, UserError], None] | None = None,
 ) -> list[Row]:
   """Runs the jobs whose rows are not there, and writes all rows.
 
@@ -69,7 +69,7 @@ def run_jobs(
     on_job: called with a line of text before each job that is computed.
     on_problem: called with a sentence for each damaged line, and each group
       that was to be kept and has lost rows.
-    on_failure: called with the error of each job that the user must mend; its
+    on_failure: called with each job that the user must mend, and its error; its
       rows stay missing. `None`: such an error ends all.
 
   Returns:
@@ -99,7 +99,7 @@ def run_jobs(
 
   def finish(job: Job, made: list[Row] | BaseException) -> None:
     if isinstance(made, UserError) and on_failure is not None:
-      on_failure(made)
+      on_failure(job, made)
       return
     if isinstance(made, BaseException):
       raise made

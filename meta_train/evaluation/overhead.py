@@ -46,7 +46,7 @@ def measure(
   num_steps: int,
   devices: jobs.Devices | None = None,
   on_job: Callable[[str], None] = lambda what: None,
-  on_failure: Callable[[UserError], None] | None = None,
+  on_failure: Callable[[jobs.Job, UserError], None] | None = None,
 ) -> list[Row]:
   """Measures seconds per step on some tasks from small to large.
 

@@ -61,8 +61,7 @@ def load_problems(config: MetaTrainConfig) -> Problems:
     _check_data(config, problems)
     _check_visits(config, len(train))
     return problems
-  own = own_task.load_family(config.task)
-  own_task.check_objective(config.task, own, config.objective)
+  own = own_task.load_family(config.task, objective=config.objective)
   with _found(f"--augment={config.augment}"):
     family = augment.augment(own, *augmentations)
   # Members that meta-training may have seen too, from other seeds.
