@@ -29,21 +29,16 @@ by 200 (`--truncation=200 --min_horizon=200 --max_horizon=800`), it learns steps
 that are too large for 2,000. Evolution strategies on all of theta (`--phases=`)
 find no signal in so few runs: see `grad_snr` in metrics.jsonl.
 
-Expected: validation scores of -0.07, -0.29 and -0.47 after 20, 40 and 60 outer
-steps (0 is untrained; the signal-to-noise ratio of a gradient falls from 0.4 to
-nothing), then, with the controller, of -0.40, -0.45, -0.51, -0.54, -0.62,
--0.65, -0.66, -0.68 and -0.67 after 80 to 240 (ratio about 0: many steps, each
-of little information). Two tasks, a convolution on sprites and an
-ill-conditioned quadratic, make up most of it; an autoencoder and a
-physics-informed network become worse. On two CPU cores, which other programs
-used too, compiling took between 2 and 8 minutes, and the whole run 50.
-
-That was seen before normalised steps shrank with the number of inputs, and when
-no bound was set to what a task counts in the score. By today's steps and score
-its result has -0.40, and 20 outer steps of the second phase from there
-(`--init_from=flt-starter --outer_learning_rate=1e-2 --outer_decay=-1
---phases=step+memory+controller/log_step+controller/write_gate`, stopped) the
-same. The whole recipe has not been run since.
+Expected: validation scores of -0.15, -0.32 and -0.39 after 20, 40 and 60 outer
+steps (0 is untrained; the signal-to-noise ratio of a gradient falls from 1 to
+0.1), then, with the controller, of -0.38, -0.40, -0.41 and so on to -0.41 after
+80 to 240 and -0.42 after 250 (ratio about 0: many steps, each of little
+information, which together add less than a tenth to the score). A convolution
+on sprites and an ill-conditioned quadratic have the largest gains, and a task
+counts at most a factor of ten; a physics-informed network becomes slightly
+worse. On two CPU cores it took 84 minutes on a slow machine that other programs
+used too, of which compiling was two; with other steps, and as many, it had
+taken 50 on another one.
 """
 
 from meta_train.config import MetaTrainConfig
