@@ -12,6 +12,9 @@ from meta_train.config import MetaTrainConfig
 from meta_train.engine import groups
 from meta_train.engine.objectives import OBJECTIVES
 
+#: Characters of a value that are shown.
+_SHOWN = 60
+
 
 def cautions(config: MetaTrainConfig) -> list[str]:
   """Returns a sentence on each setting that does nothing, with the remedy.
@@ -23,7 +26,9 @@ def cautions(config: MetaTrainConfig) -> list[str]:
   for name, needed in _needed(config).items():
     value = getattr(config, name)
     if needed and value != _default(name):
-      found.append(f"--{name}={value} does nothing {needed}")
+      text = str(value)
+      shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+      found.append(f"--{name}={shown} does nothing {needed}")
   return found + _perturbed_in_vain(config)
 
 
