@@ -17,7 +17,7 @@ from meta_train.evaluation.problems import choose_tasks, load_problems
   "settings, words",
   [
     (dict(task="my:Task", families="a"), ["--families=a", "--task=my:Task"]),
-    (dict(task="my:Task", families="a," * 99), ["a,a... does nothing beside"]),
+    (dict(task="my:Task", families="a," * 99), ["a,a,... does nothing beside"]),
     (dict(task="my:Task", data_dir="here"), ["--data_dir=here"]),
     (dict(objective="last", log_floor=0.5), ["--log_floor=0.5", "log_last"]),
     (
