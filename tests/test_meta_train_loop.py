@@ -20,7 +20,7 @@ from meta_train.engine.outer_state import StepMetrics
 from meta_train.errors import UserError
 from meta_train.evaluation import evaluate
 from meta_train.evaluation.problems import load_problems
-from meta_train.run import csv_rows, live_report, loop
+from meta_train.run import csv_rows, live_report, loop, whole
 
 
 def test_a_page_tells_which_weights_were_evaluated(
@@ -100,9 +100,21 @@ def test_a_refused_start_does_not_say_it_trains(tmp_path, monkeypatch, capsys):
 
 
 def test_validation_without_validation_tasks_is_refused(tmp_path, monkeypatch):
-  with pytest.raises(UserError, match="validate_every=5, but there are no"):
+  load = whole.load_problems
+  monkeypatch.setattr(
+    whole, "load_problems", lambda config: load(config)._replace(validation=())
+  )
+  with pytest.raises(UserError, match="validate_every=5, but --task_suite"):
     tiny_runs.run_on_two(tmp_path, monkeypatch, "--validate_every=5")
   assert not (tmp_path / "run").exists()
+
+
+def test_an_own_task_is_validated_on(tmp_path, monkeypatch):
+  flags_ = ("--outer_steps=4", "--validate_every=2", "--validation_steps=4")
+  tiny_runs.run_on_two(tmp_path, monkeypatch, *flags_, "--result=best")
+  scores = tiny_runs.rows(tmp_path / "run", "validation.jsonl")
+  assert [row["outer_step"] for row in scores] == [0, 2, 4]
+  assert all("score/Tiny" in row for row in scores)
 
 
 def test_a_run_starts_from_weights_of_its_own_kind(

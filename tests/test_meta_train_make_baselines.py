@@ -151,16 +151,10 @@ def test_a_longer_reference_is_made_once_and_kept(tiny_copy):
 def test_only_what_was_not_measured_by_all_of_today_is_made_anew(
   tiny_copy,
 ):
-  class Rated(tiny_baselines.Quadratic):
-    def loss_with_state_and_aux(self, params, state, key, data):
-      loss, state, aux = super().loss_with_state_and_aux(
-        params, state, key, data
-      )
-      return loss, state, {**aux, "accuracy": loss}
-
-  (said,) = tiny_baselines.make(tiny_copy, wanted=(SGD,), task=Rated())
+  rated = tiny_baselines.Rated()
+  (said,) = tiny_baselines.make(tiny_copy, wanted=(SGD,), task=rated)
   assert "sgd" in said
-  assert tiny_baselines.make(tiny_copy, wanted=(SGD,), task=Rated()) == []
+  assert tiny_baselines.make(tiny_copy, wanted=(SGD,), task=rated) == []
   found, problems = tiny_baselines.read(tiny_copy)
   assert problems == []  # What lacks a measure can be used.
   assert all(

@@ -37,6 +37,14 @@ class Quadratic(Task):
     return jnp.sum(params**2) + self.offset
 
 
+class Rated(Quadratic):
+  """The same, measured by an accuracy too."""
+
+  def loss_with_state_and_aux(self, params, state, key, data):
+    loss, state, aux = super().loss_with_state_and_aux(params, state, key, data)
+    return loss, state, {**aux, "accuracy": loss}
+
+
 def make(folder, wanted=(ADAM, SGD), task=None, reference_steps=0):
   """Writes what a folder lacks; returns what was said meanwhile."""
   said = []
