@@ -163,7 +163,6 @@ OWN = ("--task=tiny_task:Tiny",)
     ((*VARIANTS, "--recipe=standart"), "did you mean standard?"),
     ((*VARIANTS, "--evaluate_on=validation_smal"), "--evaluate_on=validation"),
     ((*VARIANTS, "--eval_tasks=griewanck"), "did you mean griewank?"),
-    ((*VARIANTS, *OWN, "--validate_every=3"), "there are no validation tasks"),
     (
       ("--setting=variant", "--values=flt_damped,eme", *OWN),
       "with --variant=eme: --variant='eme' is unknown",
