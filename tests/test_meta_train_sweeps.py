@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+import tasks
 from meta_train.errors import UserError
+from meta_train.evaluation import definition as definition_lib
 from meta_train.evaluation import (
   evaluate,
   evaluation_plan,
@@ -233,3 +235,10 @@ def test_overhead_on_tasks_that_are_added_leaves_the_others(tmp_path):
     *((TASK.name, name) for name in ("adam", "sgd")),
     *(("softmax_wine", name) for name in ("adam", "other")),
   ]
+
+
+def test_what_a_sweep_makes_is_defined_by_the_zoo_alone():
+  task = tasks.get_suite("quick").held_out[0]
+  for name in ("width", "batch_size", "dtype"):
+    for setting in sweeps.make_sweep(name):
+      assert definition_lib._sources(setting.change(task)) == []

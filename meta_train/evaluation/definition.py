@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 
+_OURS = ("tasks", "meta_train", "flt_lopt")
 #: Wrappers around a task, at most.
 _DEPTH = 20
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -57,11 +58,11 @@ def definition(task: Any) -> str:
 
 
 def _sources(task: Any) -> list[str]:
-  """Returns the texts of modules outside the zoo that a task is made of."""
+  """Returns the texts of modules that are not ours and a task is made of."""
   texts, part, seen = [], task, 0
   while part is not None and seen < _DEPTH:
     module = inspect.getmodule(type(part))
-    if module is not None and module.__name__.partition(".")[0] != "tasks":
+    if module and module.__name__.partition(".")[0] not in _OURS:
       try:
         texts.append(inspect.getsource(module))
       except (OSError, TypeError):  # Typed by hand.
