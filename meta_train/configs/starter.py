@@ -37,8 +37,8 @@ information, which together add less than a tenth to the score). A convolution
 on sprites and an ill-conditioned quadratic have the largest gains, and a task
 counts at most a factor of ten; a physics-informed network becomes slightly
 worse. On two CPU cores it took 84 minutes on a slow machine that other programs
-used too, of which compiling was two; with other steps, and as many, it had
-taken 50 on another one.
+used too, with programs that were compiled before in part; with other steps, and
+as many, it had taken 50 on another one.
 """
 
 from meta_train.config import MetaTrainConfig

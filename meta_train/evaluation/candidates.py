@@ -30,7 +30,11 @@ from flt_lopt.config import FEATURE_SET
 from meta_train.errors import UserError, closest
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.curves import EvalParams
-from meta_train.evaluation.definition import digest, without_addresses
+from meta_train.evaluation.definition import (
+  digest,
+  module_source,
+  without_addresses,
+)
 from tasks.hosted import hosted_task
 
 
@@ -345,6 +349,6 @@ def _source(factory: Callable[..., Any]) -> str:
   # An object that can be called is what its class makes of it.
   kind = factory if hasattr(factory, "__name__") else type(factory)
   try:
-    return inspect.getsource(inspect.getmodule(kind) or kind)
+    return module_source(kind)
   except (OSError, TypeError):
     return without_addresses(repr(factory))

@@ -8,9 +8,10 @@ measured before; whoever changes what it computes counts up its revision.) Of a
 task that is not of the zoo the text of its module counts as well. Rows
 that were measured under another definition are not compared with new ones.
 
-Main names: `digest`, `definition`, `without_addresses`.
+Main names: `digest`, `definition`, `module_source`, `without_addresses`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -57,19 +58,30 @@ def definition(task: Any) -> str:
   )
 
 
+def module_source(kind: Any) -> str:
+  """Returns the text of the module of a class or function.
+
+  Args:
+    kind: the class or function.
+
+  Raises:
+    OSError: there is no text, as of what is typed by hand.
+    TypeError: likewise, as of what is built in.
+  """
+  return inspect.getsource(inspect.getmodule(kind) or kind)
+
+
 def _sources(task: Any) -> list[str]:
   """Returns the texts of modules that are not ours and a task is made of."""
-  texts, part, seen = [], task, 0
-  while part is not None and seen < _DEPTH:
-    module = inspect.getmodule(type(part))
-    if module and module.__name__.partition(".")[0] not in _OURS:
-      try:
-        texts.append(inspect.getsource(module))
-      except (OSError, TypeError):  # Typed by hand.
-        pass
+  texts, part = [], task
+  for _ in range(_DEPTH):
+    if type(part).__module__.partition(".")[0] not in _OURS:
+      with contextlib.suppress(OSError, TypeError):
+        texts.append(module_source(type(part)))
     inner = getattr(part, "task", None)
     part = getattr(part, "family", None) if inner is None else inner
-    seen += 1
+    if part is None:
+      break
   return texts
 
 
