@@ -1,14 +1,10 @@
 """Measures of learning curves whose answers are known."""
 
-import itertools
-
 import numpy as np
 import pytest
 import scipy.stats
 
 from meta_train.evaluation.measures import (
-  aggregate,
-  paired,
   profile,
   ranking,
   ratios,
@@ -179,222 +175,6 @@ def test_speed_ratio_of_diverged_runs():
   np.testing.assert_array_equal(found, [0.0, np.inf, 1.0])
 
 
-def test_loss_ratio_conventions():
-  ours = np.asarray([0.5, 0.0, 0.0, np.nan, np.inf, -1.0, -1.0, 1.0])
-  adam = np.asarray([1.0, 0.0, 1.0, 1.0, np.nan, 1.0, -1.0, np.inf])
-  np.testing.assert_array_equal(
-    ratios.loss_ratio(ours, adam),
-    [2.0, 1.0, np.inf, 0.0, 1.0, np.nan, 1.0, np.inf],
-  )
-
-
-def test_who_diverged_has_lost_whatever_the_sign_of_the_other_loss():
-  bad, finite = np.full(3, np.inf), np.asarray([-1.0, 0.0, 1.0])
-  np.testing.assert_array_equal(ratios.loss_ratio(bad, finite), np.zeros(3))
-  np.testing.assert_array_equal(ratios.loss_ratio(finite, bad), bad)
-
-
-def test_iqm_is_scipys_trimmed_mean():
-  rng = np.random.default_rng(0)
-  for size in (1, 3, 4, 17, 155):
-    scores = rng.lognormal(size=size)
-    assert aggregate.iqm(scores) == pytest.approx(
-      scipy.stats.trim_mean(scores, 0.25)
-    )
-  with pytest.raises(ValueError, match="1 are NaN"):
-    aggregate.iqm(np.asarray([1.0, np.nan]))
-  with pytest.raises(ValueError, match="0 scores"):
-    aggregate.iqm(np.asarray([]))
-
-
-def _reference_interval(scores, num_resamples, seed):
-  """The percentile interval of rliable's stratified bootstrap, written out.
-
-  Scores are [runs, tasks]; runs are drawn for each entry of that shape.
-  """
-  rng = np.random.default_rng(seed)
-  values = []
-  for _ in range(num_resamples):
-    rows = rng.integers(scores.shape[0], size=scores.shape)
-    drawn = scores[rows, np.arange(scores.shape[1])]
-    values.append(scipy.stats.trim_mean(drawn, 0.25, axis=None))
-  return np.quantile(values, [0.025, 0.975])
-
-
-def test_bootstrap_interval_is_rliables():
-  rng = np.random.default_rng(0)
-  scores = rng.lognormal(np.linspace(-1, 1, 12), 0.4, size=(5, 12))
-  found = aggregate.bootstrap(list(scores.T), num_resamples=20_000)
-  low, high = _reference_interval(scores, 5_000, 1)
-  assert found.value == pytest.approx(
-    scipy.stats.trim_mean(scores, 0.25, axis=None)
-  )
-  # Percentiles of 5,000 draws have a standard error of 1.5 % of the width.
-  assert found.low == pytest.approx(low, abs=0.07 * (high - low))
-  assert found.high == pytest.approx(high, abs=0.07 * (high - low))
-
-
-def test_bootstrap_covers_the_truth_and_wider_over_tasks():
-  rng = np.random.default_rng(3)
-  truth = scipy.stats.trim_mean(rng.normal(1.0, 0.2, 400_000), 0.25)
-  covered = 0
-  for trial in range(200):
-    scores = list(rng.normal(1.0, 0.2, size=(10, 8)))
-    found = aggregate.bootstrap(scores, num_resamples=400, seed=trial)
-    covered += found.low <= truth <= found.high
-  # Eight runs to a stratum make it a little narrow: 0.92 is what theory
-  # gives; three standard errors of 200 trials are 0.06.
-  assert covered / 200 == pytest.approx(0.92, abs=0.06)
-  tasks = [np.full(5, level) for level in np.linspace(0.5, 2, 9)]
-  fixed = aggregate.bootstrap(tasks)
-  drawn = aggregate.bootstrap(tasks, over_tasks=True, num_resamples=400)
-  assert fixed.low == fixed.high == fixed.value
-  assert drawn.low < fixed.value < drawn.high
-
-
-def test_bootstrap_of_tasks_draws_runs_and_scores_each_draw():
-  rng = np.random.default_rng(0)
-  runs = list(rng.normal(1.0, 0.2, size=(8, 5)))
-  means = aggregate.bootstrap_of_tasks(runs, [lambda x: x.mean(-1)] * 8)
-  expected = np.asarray([x.mean() for x in runs])
-  assert means.value == pytest.approx(scipy.stats.trim_mean(expected, 0.25))
-  assert means.low < means.value < means.high
-  # A run that counts alone is in two of three draws of five: the number is
-  # beyond nearly all draws of 40 tasks, and its interval reaches out to it.
-  worst = [np.asarray([0.0, 1, 1, 1, 1])] * 40
-  found = aggregate.bootstrap_of_tasks(worst, [lambda x: x.min(-1)] * 40)
-  assert found.value == found.low == 0.0 < found.high
-  with pytest.raises(ValueError, match="at least one run"):
-    aggregate.bootstrap_of_tasks([], [])
-
-
-def test_a_single_run_or_a_single_task_has_no_interval():
-  runs = [np.asarray([1.0]), np.asarray([3.0])]
-  alone = aggregate.bootstrap(runs)
-  assert alone.value == 2.0 and not alone.has_interval
-  assert aggregate.bootstrap(runs, over_tasks=True)[1:] == (1.0, 3.0)
-  found = aggregate.bootstrap_of_tasks(runs, [lambda x: x.mean(-1)] * 2)
-  assert found.value == 2.0 and not found.has_interval
-  one = [np.asarray([1.0, 3.0])]
-  assert aggregate.bootstrap(one)[1:] == (1.0, 3.0)
-  assert not aggregate.bootstrap(one, over_tasks=True).has_interval
-
-
-def test_shares_of_redrawn_tasks_spread_like_a_binomial():
-  # 12 of 20 tasks are won whatever the seeds: a draw of 20 is binomial.
-  drawn = np.tile(np.arange(20) < 12, (20_000, 1)).astype(float)
-  shares = aggregate.redraw_tasks(drawn).mean(axis=1)
-  assert shares.mean() == pytest.approx(0.6, abs=3 * 0.11 / 20_000**0.5)
-  assert shares.std() == pytest.approx((0.6 * 0.4 / 20) ** 0.5, rel=0.02)
-
-
-def test_a_task_that_is_drawn_twice_has_runs_of_its_own_in_each_place():
-  drawn = np.random.default_rng(0).normal(size=(20_000, 1)).repeat(2, axis=1)
-  first, second = aggregate.redraw_tasks(drawn).T
-  # Three standard errors of a correlation.
-  assert abs(np.corrcoef(first, second)[0, 1]) < 3 / 20_000**0.5
-
-
-def test_tasks_may_have_different_numbers_of_runs():
-  found = aggregate.bootstrap([np.ones(5), np.ones(3)])
-  assert found == (1.0, 1.0, 1.0)
-  with pytest.raises(ValueError, match="at least one score"):
-    aggregate.bootstrap([np.ones(5), np.ones(0)])
-
-
-def test_sign_flip_p_is_scipys_permutation_test():
-  rng = np.random.default_rng(0)
-  for size in (3, 5, 9):
-    ours, theirs = rng.normal(size=size), rng.normal(0.3, size=size)
-    expected = scipy.stats.permutation_test(
-      (ours, theirs),
-      lambda x, y: np.sum(x - y),
-      permutation_type="samples",
-      alternative="less",
-      n_resamples=np.inf,
-    ).pvalue
-    assert paired.sign_flip_p(ours, theirs) == pytest.approx(expected)
-
-
-def test_sign_flip_p_of_many_pairs_is_close_to_the_t_test():
-  rng = np.random.default_rng(1)
-  ours, theirs = rng.normal(size=40), rng.normal(0.3, size=40)
-  expected = scipy.stats.ttest_rel(ours, theirs, alternative="less").pvalue
-  assert paired.sign_flip_p(ours, theirs) == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.parametrize(
-  ("num_runs", "chance"), [(1, 0), (4, 0), (5, 1 / 32), (6, 3 / 64)]
-)
-def test_chance_of_a_p_below_the_level_is_that_of_random_signs(
-  num_runs, chance
-):
-  assert paired.chance_below(0.05, num_runs) == chance
-  sizes = np.arange(1.0, num_runs + 1) ** 3  # All sums differ.
-  signs = itertools.product((-1.0, 1.0), repeat=num_runs)
-  p = [paired.sign_flip_p(sizes * each, np.zeros(num_runs)) for each in signs]
-  assert np.mean(np.asarray(p) < 0.05) == chance
-
-
-def test_better_on_all_five_seeds_is_the_least_p():
-  ours = np.arange(1.0, 6.0)
-  found = paired.outcome(ours, ours + np.asarray([1, 2, 3, 4, 5]))
-  assert found == (1.0, 1 / 32, 1.0)
-
-
-def test_identical_optimizers_tie_everywhere():
-  losses = np.random.default_rng(0).lognormal(size=5)
-  assert paired.outcome(losses, losses) == (0.5, 1.0, 1.0)
-  assert (ratios.loss_ratio(losses, losses) == 1).all()
-  np.testing.assert_array_equal(
-    ranking.ranks(np.stack([losses, losses], 1)), 1.5
-  )
-
-
-@pytest.mark.parametrize("bad", [np.inf, np.nan])
-def test_diverged_run_is_worst(bad):
-  theirs = np.asarray([1.0, 2.0, 3.0, 4.0, 5.0])
-  ours = theirs / 10
-  assert paired.is_better(ours, theirs) == 1.0
-  ours[2] = bad
-  assert paired.outcome(ours, theirs).win == 0.0
-  assert paired.outcome(ours, theirs).p_better > 0.4
-  theirs[2:4] = np.inf  # Two of theirs are worse than one of ours.
-  assert paired.is_better(ours, theirs) == 1.0
-  both = np.full(5, bad)
-  assert paired.outcome(both, np.full(5, np.inf)) == (0.5, 1.0, 1.0)
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_nobody_wins_by_rounding(sign):
-  theirs = sign * np.asarray([1.0, 2.0, 3.0])
-  ours = theirs - 9e-6 * np.abs(theirs)
-  assert paired.outcome(ours, theirs) == (0.5, 1.0, 1.0)
-  assert ranking.ranks(np.stack([ours, theirs], -1)).tolist() == [[1.5] * 2] * 3
-  ours = theirs - 2e-5 * np.abs(theirs)
-  assert paired.outcome(ours, theirs) == (1.0, 0.125, 1.0)
-  assert ranking.ranks(np.stack([ours, theirs], -1)).tolist() == [[1, 2]] * 3
-
-
-def test_medians_decide_only_where_means_are_infinite():
-  ours, theirs = [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.1, 3.9, 5.0]
-  assert paired.is_better(ours, theirs) == 0.5
-  ours, theirs = [*ours[2:], np.inf], [*theirs[2:], np.inf]
-  assert paired.is_better(ours, theirs) == 0.0
-  assert paired.is_better(theirs, ours) == 1.0
-
-
-def test_many_draws_are_compared_like_each_of_them():
-  rng = np.random.default_rng(0)
-  ours, theirs = rng.integers(3, size=(2, 300, 3)).astype(float)
-  ours[rng.random(ours.shape) < 0.3] = np.inf
-  theirs[rng.random(theirs.shape) < 0.3] = np.nan
-  found = paired.is_better(ours, theirs)
-  assert set(found) == {0.0, 0.5, 1.0}
-  each = [paired.is_better(*pair) for pair in zip(ours, theirs)]
-  np.testing.assert_array_equal(found, each)
-
-
 @pytest.mark.parametrize("floor", [0.123456, 0.123444])
 def test_rounding_does_not_decide_whether_a_floor_is_reached(floor):
   steps = np.arange(1.0, 401.0)
@@ -416,9 +196,19 @@ def test_a_mean_is_a_bound_where_its_middle_half_has_one():
   assert not speedup.is_bound([])
 
 
-def test_unpaired_runs_are_refused():
-  with pytest.raises(ValueError, match="3 runs can't be paired with 4"):
-    paired.outcome(np.ones(3), np.ones(4))
+def test_loss_ratio_conventions():
+  ours = np.asarray([0.5, 0.0, 0.0, np.nan, np.inf, -1.0, -1.0, 1.0])
+  adam = np.asarray([1.0, 0.0, 1.0, 1.0, np.nan, 1.0, -1.0, np.inf])
+  np.testing.assert_array_equal(
+    ratios.loss_ratio(ours, adam),
+    [2.0, 1.0, np.inf, 0.0, 1.0, np.nan, 1.0, np.inf],
+  )
+
+
+def test_who_diverged_has_lost_whatever_the_sign_of_the_other_loss():
+  bad, finite = np.full(3, np.inf), np.asarray([-1.0, 0.0, 1.0])
+  np.testing.assert_array_equal(ratios.loss_ratio(bad, finite), np.zeros(3))
+  np.testing.assert_array_equal(ratios.loss_ratio(finite, bad), bad)
 
 
 def test_ranks_are_scipys():
