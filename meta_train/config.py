@@ -269,8 +269,8 @@ class MetaTrainConfig:
   )
   validate_every: int = option(
     0,
-    "distance between scores on the suite's validation tasks, see "
-    "--validation_steps; 0: never",
+    "distance between scores on the suite's validation tasks, or on your own "
+    "--task from other seeds, see --validation_steps; 0: never",
     unit="outer steps",
     low=0,
     may_change=True,
