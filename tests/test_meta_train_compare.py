@@ -137,6 +137,30 @@ def test_each_value_and_seed_is_a_run_with_the_shared_flags():
     assert not config.evaluate and config.folder == f"somewhere/{member.name}"
 
 
+def test_a_value_may_have_a_name_and_further_settings():
+  found = _members(
+    *("--setting=controller", "--folder=somewhere", "--meta_seeds=1"),
+    *("--sigma=0.03", "--phases=step"),
+    "--values=flt; no encoding: none; lstm --sigma=0.1; "
+    "bare: off --phases=step:3,memory --nobalance_families --augment=",
+  )
+  assert [m.value for m in found] == [
+    *("flt", "no encoding", "lstm --sigma=0.1", "bare")
+  ]
+  assert [m.name for m in found] == [
+    *("flt-seed0", "no_encoding-seed0", "lstm_--sigma_0.1-seed0", "bare-seed0")
+  ]
+  configs = [m.config for m in found]
+  assert [c.controller for c in configs] == ["flt", "none", "lstm", "off"]
+  assert [c.sigma for c in configs] == [0.03, 0.03, 0.1, 0.03]
+  assert [c.phases for c in configs] == [*["step"] * 3, "step:3,memory"]
+  assert [c.balance_families for c in configs] == [
+    *[configs[0].balance_families] * 3,
+    False,
+  ]
+  assert configs[3].augment == ""
+
+
 VARIANTS = ("--setting=variant", "--values=flt_damped,ema")
 OWN = ("--task=tiny_task:Tiny",)
 
@@ -149,7 +173,21 @@ OWN = ("--task=tiny_task:Tiny",)
     (("--setting=seed", "--values=1,2"), "--setting=seed is unknown"),
     (("--setting=variant", "--values=ema"), "give two or more"),
     (("--setting=variant", "--values=ema,ema"), "ema twice"),
-    (("--setting=sigma", "--values=0.1,0.10"), "0.1 twice"),
+    (("--setting=sigma", "--values=0.1,0.10"), "0.1 and 0.10, which are the"),
+    (("--setting=sigma", "--values=a: 0.1; a: 0.2"), "a twice"),
+    (("--setting=sigma", "--values=0.1; b: 0.1"), "0.1 and b, which are the"),
+    (
+      ("--setting=variant", "--values=ema; none: flt_damped --controler=off"),
+      "'none: flt_damped --controler=off': unknown flag --controler",
+    ),
+    (
+      ("--setting=variant", "--values=ema; flt_damped --seed=3"),
+      "--seed is set by the comparison",
+    ),
+    (
+      ("--setting=variant", "--values=ema; flt_damped --variant=linear"),
+      "--variant is the setting",
+    ),
     (("--setting=families", "--values=a+b,a_b"), "two folders"),
     (("--setting=outer_steps", "--values=1,x"), "=x is not an integer"),
     ((*VARIANTS, "--outer_step=3"), "did you mean --outer_steps?"),
@@ -171,6 +209,11 @@ OWN = ("--task=tiny_task:Tiny",)
       ("--setting=variant", "--values=flt_damped,no_controller", *OWN)
       + ("--phases=controller",),
       "with --variant=no_controller: --phases=controller names 'controller'",
+    ),
+    (
+      ("--setting=memory", "--values=flt; bare: flt --controller=off", *OWN)
+      + ("--phases=controller",),
+      "with bare: --phases=controller names 'controller'",
     ),
   ],
 )
@@ -218,7 +261,8 @@ def test_finished_runs_are_not_done_again_and_all_are_compared(
   folder = tmp_path / "compared"
   settings = [x for x in tiny_runs.SETTINGS if x != "--noevaluate"]
   command = [*settings, "--outer_steps=4", f"--folder={folder}"]
-  command += ["--setting=sigma", "--values=0.01,0.02", "--meta_seeds=1"]
+  command += ["--setting=sigma", "--meta_seeds=1"]
+  command += ["--values=0.01; longer: 0.02 --log_every=1"]
   command += ["--eval_tasks=griewank", "--eval_steps=8", "--eval_seeds=2"]
 
   def start(*more, most=99, code=0):
@@ -227,11 +271,11 @@ def test_finished_runs_are_not_done_again_and_all_are_compared(
     assert compare.main([*command, *more]) == code, capsys.readouterr().err
     return started.names
 
-  assert start(most=1, code=143) == ["0.01-seed0", "0.02-seed0"]
+  assert start(most=1, code=143) == ["0.01-seed0", "longer-seed0"]
   # What is there can be looked at.
   assert report.main([str(folder)]) == 0
   assert "nothing is evaluated yet" in (folder / "compare.md").read_text()
-  assert start() == ["0.02-seed0", "meta_train.evaluate"]
+  assert start() == ["longer-seed0", "meta_train.evaluate"]
   theta = folder / "0.01-seed0" / run_folder.WEIGHTS
   before = theta.stat().st_mtime_ns
   assert start(most=0, code=143) == ["meta_train.evaluate"]
@@ -250,6 +294,7 @@ def test_finished_runs_are_not_done_again_and_all_are_compared(
   text = (folder / "compare.md").read_text()
   assert "There is a single meta-seed, so intervals do not cover" in text
   assert "The budget of every run: 4 outer steps, 96 inner steps" in text
+  assert "for: longer, --sigma=0.02 --log_every=1." in text
   assert "Missing" not in text
   assert "sigma" in (folder / "report.html").read_text()
 

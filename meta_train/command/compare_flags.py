@@ -12,7 +12,14 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from meta_train.command import command_line, flags, program, shared_options
+from meta_train.command import (
+  command_line,
+  compare_values,
+  flags,
+  program,
+  shared_options,
+)
+from meta_train.command.compare_values import Value
 from meta_train.command.options import check_bounds, option
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError, check_choice
@@ -36,7 +43,8 @@ class CompareConfig:
     "",
     "its values, separated by commas, or by semicolons where there is one, so "
     "that values may have commas; the first is what the others are compared "
-    "with; a value may be empty",
+    "with; a value may be empty, may bring further settings, and may be called "
+    "by a name: 'flt; none; bare: off --sigma_scale='",
   )
   meta_seeds: int = option(
     2,
@@ -75,10 +83,9 @@ class CompareConfig:
     return os.path.expanduser(self.folder or f"runs/compare-{self.setting}")
 
   @property
-  def all_values(self) -> tuple[str, ...]:
-    """The values, without blanks around them."""
-    separator = ";" if ";" in self.values else ","
-    return tuple(value.strip() for value in self.values.split(separator))
+  def all_values(self) -> tuple[Value, ...]:
+    """The values, the first being what the others are compared with."""
+    return compare_values.split(self.values)
 
 
 class Request(NamedTuple):
@@ -162,12 +169,18 @@ def _check(config: CompareConfig, passed: dict[str, object]) -> None:
       f"--values={config.values} is one value; give two or more, separated by "
       "commas, the first being what the others are compared with"
     )
+  for given in (passed, *(value.further for value in config.all_values)):
+    _check_given(config, given)
+
+
+def _check_given(config: CompareConfig, given: dict[str, object]) -> None:
+  """Refuses settings of runs that are not for the user to give."""
   for name, remedy in SET_HERE.items():
-    if name in passed:
+    if name in given:
       raise UserError(
         f"--{name} is set by the comparison itself; leave it out, and {remedy}"
       )
-  if config.setting in passed:
+  if config.setting in given:
     raise UserError(
       f"--{config.setting} is the setting that is compared; leave it out, and "
       "give its values in --values"

@@ -70,4 +70,6 @@ def _check_parts(setting: str, member: Member) -> None:
     check_validation(config, problems)
     training.build(config, problems.train, fresh=begins)
   except (UserError, flt_lopt.WeightsError) as error:
-    raise UserError(f"with --{setting}={member.value}: {error}") from error
+    plain = f"--{setting}={member.value}"
+    what = plain if plain in member.arguments else member.value
+    raise UserError(f"with {what}: {error}") from error

@@ -33,11 +33,14 @@ class Plan(NamedTuple):
     runs: value -> names of its runs, by meta-seed; the first value is what the
       others are compared with.
     evaluation: suite, steps, seeds and tasks of the evaluation.
+    flags: value -> its flags, of values that have a name of their own or bring
+      further settings.
   """
 
   setting: str
   runs: dict[str, list[str]]
   evaluation: Row
+  flags: dict[str, str]
 
   @property
   def reference(self) -> str:
@@ -97,7 +100,8 @@ def announce(
     num_steps=config.eval_steps,
     num_seeds=config.eval_seeds,
   )
-  runs: dict[str, list[str]] = {value: [] for value in config.all_values}
+  values = config.all_values
+  runs: dict[str, list[str]] = {value.label: [] for value in values}
   for member in members:
     runs[member.value].append(member.name)
   write_json(
@@ -106,6 +110,13 @@ def announce(
       "kind": _KIND,
       "setting": config.setting,
       "runs": runs,
+      "flags": {
+        value.label: " ".join(
+          [f"--{config.setting}={value.text}", *value.flags]
+        )
+        for value in values
+        if value.label != value.text
+      },
       "evaluation": {
         "task_suite": config.evaluate_on,
         "num_steps": config.eval_steps,
@@ -129,7 +140,12 @@ def read(folder: str | os.PathLike) -> Plan:
   about, _ = read_json(file, required=("setting", "runs", "evaluation"))
   if about is None or about.get("kind") != _KIND or not about["runs"]:
     raise UserError(f"{file} is missing, damaged or of no comparison")
-  return Plan(about["setting"], about["runs"], about["evaluation"])
+  return Plan(
+    about["setting"],
+    about["runs"],
+    about["evaluation"],
+    about.get("flags", {}),
+  )
 
 
 def add_results(folder: str | os.PathLike, results: Row) -> None:

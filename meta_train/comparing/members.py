@@ -6,12 +6,14 @@ do can be compared, and each run can be looked at, and repeated, by itself.
 Main names: `Member`, `make_members`.
 """
 
+import dataclasses
 import hashlib
 import pathlib
 from typing import NamedTuple
 
 from meta_train.command import flags
 from meta_train.command.compare_flags import Request
+from meta_train.command.compare_values import Value
 from meta_train.config import MetaTrainConfig
 from meta_train.errors import UserError
 
@@ -23,7 +25,7 @@ class Member(NamedTuple):
   """A run of meta-training that is compared.
 
   Attributes:
-    value: of the setting.
+    value: what the value of the setting is called.
     seed: its meta-seed.
     arguments: of `python -m meta_train`.
     config: what these arguments say.
@@ -58,12 +60,12 @@ def make_members(request: Request) -> tuple[Member, ...]:
   ]
   seen: dict[str, Member] = {}
   for member in members[:: config.meta_seeds]:
-    ours = getattr(member.config, config.setting)
+    ours = _settings(member)
     for other in seen.values():
-      if getattr(other.config, config.setting) == ours:
+      if _settings(other) == ours:
         raise UserError(
-          f"--values has {other.value or 'the empty value'} twice; leave one "
-          "out"
+          f"--values has {shown(other.value)} and {shown(member.value)}, which "
+          "are the same; leave one out"
         )
     if member.name in seen:
       raise UserError(
@@ -79,16 +81,22 @@ def shown(value: str) -> str:
   return value or "empty"
 
 
-def _member(request: Request, value: str, seed: int) -> Member:
-  folder = pathlib.Path(request.config.path) / f"{_file_name(value)}-seed{seed}"
+def _settings(member: Member) -> MetaTrainConfig:
+  return dataclasses.replace(member.config, run_dir="", seed=0)
+
+
+def _member(request: Request, value: Value, seed: int) -> Member:
+  name = f"{_file_name(value.label)}-seed{seed}"
+  folder = pathlib.Path(request.config.path) / name
   arguments = (
     *request.shared,
-    f"--{request.config.setting}={value}",
+    f"--{request.config.setting}={value.text}",
+    *value.flags,
     f"--seed={seed}",
     f"--run_dir={folder}",
     *("--noevaluate", "--num_processes=1"),
   )
-  return Member(value, seed, arguments, flags.parse(arguments).config)
+  return Member(value.label, seed, arguments, flags.parse(arguments).config)
 
 
 def _file_name(value: str) -> str:

@@ -131,6 +131,7 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
     table.note,
     compare_tables.chosen_by(found.outcomes, tasks),
     _evaluation(found.plan.evaluation),
+    _meanings(found.plan.flags),
   ]
   table = table._replace(note=" ".join(filter(None, notes)))
   pictures = list(_pictures(found))
@@ -157,6 +158,11 @@ def _evaluation(about: Row) -> str:
     f"Evaluated on {len(about['tasks'])} tasks of {about['task_suite']}, "
     f"{about['num_steps']:,} inner steps, {about['num_seeds']} seeds."
   )
+
+
+def _meanings(flags: dict[str, str]) -> str:
+  listed = "; ".join(f"{label}, {text}" for label, text in flags.items())
+  return f"What values stand for: {listed}." if listed else ""
 
 
 def _pictures(found: Comparison) -> Iterable[Picture]:
