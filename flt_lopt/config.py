@@ -71,6 +71,9 @@ class OptimizerConfig:
       gradients, so that the loss scale drops out: the larger of the root mean
       second moment after the step before and of the mean absolute gradient of
       this one; or `"absolute"`.
+    gradient_limit: largest mean absolute gradient of a tensor, in units of its
+      root mean second moment after the step before; larger gradients are
+      scaled down to it, at no cost per parameter. `None` is no limit.
   """
 
   memory: str = "flt_damped"
@@ -91,6 +94,7 @@ class OptimizerConfig:
   init_learning_rate: float = None  # type: ignore[assignment]
   epsilon: float = 1e-8
   epsilon_mode: str = "relative"
+  gradient_limit: float | None = None
 
   def __post_init__(self):
     _check_types(self)
@@ -135,6 +139,11 @@ class OptimizerConfig:
     if self.first_beta is not None and not 0.05 <= self.first_beta < 1:
       raise ValueError(
         f"first_beta={self.first_beta} must be in [0.05, 1), or None."
+      )
+    if self.gradient_limit is not None and not self.gradient_limit >= 1:
+      raise ValueError(
+        f"gradient_limit={self.gradient_limit} must be at least 1, or None: "
+        "below it, gradients of the usual size would be scaled down."
       )
     if self.tensor_attention != "off" and self.controller == "off":
       raise ValueError(

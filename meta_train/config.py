@@ -327,6 +327,14 @@ class MetaTrainConfig:
     "positional encoding of the per-tensor controller, lstm, or off; empty: "
     "the variant's",
   )
+  gradient_limit: float = option(
+    0.0,
+    "largest mean absolute gradient of a tensor, larger ones being scaled down "
+    "to it, in units of the root of its running second moment; 0: the "
+    "variant's, which is none",
+    unit="roots",
+    low=0.0,
+  )
 
   evaluate: bool = option(
     True,

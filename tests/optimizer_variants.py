@@ -27,6 +27,7 @@ NAMES = tuple(list_variants())
 #: Options that no variant has by name: (variant, changes).
 OPTIONS = {
   "bfloat16": ("flt_damped", {"storage": "bfloat16"}),
+  "limited": ("linear", {"gradient_limit": 1.5}),
   **{
     f"controller_{encoding}": ("flt_damped", {"controller": encoding})
     for encoding in attention.list_encodings(form="recurrent")

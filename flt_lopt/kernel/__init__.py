@@ -18,7 +18,14 @@ decay. At initialisation gamma = 0, rho = 1, c = w = 0 and d = n: AdamW. With
 rho = 0 the step has unit size per tensor while rms(d) is above 0.01, and fades
 below; normalised steps of matrices begin with that.
 
-Gradients are divided by a power of two per tensor, see `flt_lopt.scale`.
+Gradients are divided by a power of two per tensor, see `flt_lopt.scale`. With
+`gradient_limit` k, a tensor's gradients are before all else multiplied by
+
+    min(1, k r / a),
+
+with r its root mean second moment after the step before and a its mean absolute
+gradient, so that a batch unlike all others can't fill the memory; there is no
+limit while r is zero, so none at the first step.
 
 Safeguard: where d is not finite, or points away from the nominal reading
 (their inner product, before division by the second moment, isn't positive), the

@@ -73,6 +73,8 @@ def before(
   mean_absolute = sums.absolute / sizes
   finite = mean_absolute < MAX_MEAN
   mean_absolute = jnp.where(finite, mean_absolute, 0.0)
+  limit = _limit(config, state, mean_absolute)
+  mean_absolute = limit * mean_absolute
   parameter = sums.parameter / sizes
   size = roots.root(parameter)
 
@@ -128,7 +130,7 @@ def before(
     # Not of unit 0, whose inverse has no finite derivative.
     epsilon=epsilon
     * (jnp.where(unit > 0, unit, 1.0) if relative else inverse_scale),
-    inverse_scale=inverse_scale,
+    inverse_scale=limit * inverse_scale,
     inverse_unit=roots.inverse(unit),
     inverse_parameter=roots.inverse(size),
     is_matrix=jnp.asarray(is_matrix, bool).reshape(len(tensors)),
@@ -149,6 +151,17 @@ def before(
   )
   new_state = TensorState(mass, exponent, state.stats, attention)
   return new_state, scalars, _shared(config, theta, clock), gains
+
+
+def _limit(config: OptimizerConfig, state: TensorState, mean_absolute):
+  """Returns what gradients are multiplied by, 1 or less; [tensors]."""
+  if config.gradient_limit is None:
+    return jnp.ones_like(mean_absolute)
+  unit = scale.power_of_two(state.exponent, mean_absolute.dtype)
+  most = config.gradient_limit * roots.root(state.stats.second) * unit
+  over = (most > 0) & (mean_absolute > most)
+  # Divided by 1 elsewhere, for the derivative's sake.
+  return jnp.where(over, most, 1.0) / jnp.where(over, mean_absolute, 1.0)
 
 
 def _shared(config: OptimizerConfig, theta, clock: clock_lib.Clock) -> Shared:

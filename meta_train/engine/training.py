@@ -51,7 +51,7 @@ class Parts(NamedTuple):
 #: Settings that change a variant, under their names in `OptimizerConfig`.
 OPTIMIZER_FLAGS = (
   *("memory", "memory_floats", "direction", "hidden_units"),
-  *("geometry", "controller"),
+  *("geometry", "controller", "gradient_limit"),
 )
 
 

@@ -1,0 +1,127 @@
+"""The limit of a tensor's gradient by its own size.
+
+The optimizer's other properties hold with a limit too: `limited` is one of the
+options that the tests of all variants run over.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optimizer_variants as variants
+import pytest
+import test_flt_lopt_layouts
+
+import flt_lopt
+
+LIMIT = 1.5
+
+
+def made(limit, **options):
+  config = variants.config("linear", gradient_limit=limit)
+  theta = variants.theta("linear")
+  return flt_lopt.LearnedOptimizer(config).transform(theta, **options)
+
+
+def test_gradients_are_scaled_down_before_all_else():
+  """A limit is the optimizer without it behind a scaling of whole tensors."""
+  params, gradients = variants.parameters(), variants.stream()
+  limited, plain = made(LIMIT), made(None)
+  ours, theirs = limited.init(params), plain.init(params)
+  scaled = 0
+  for step in range(variants.STEPS):
+    gradient = jax.tree.map(lambda x, step=step: x[step], gradients)
+    tensors = theirs.tensors
+    size = np.sqrt(tensors.stats.second) * np.exp2(tensors.exponent)
+    factors = [
+      min(1.0, LIMIT * r / np.mean(np.abs(g))) if r > 0 else 1.0
+      for r, g in zip(size, jax.tree.leaves(gradient), strict=True)
+    ]
+    scaled += sum(factor < 0.5 for factor in factors)
+    given = [
+      np.float32(factor) * g
+      for factor, g in zip(factors, jax.tree.leaves(gradient), strict=True)
+    ]
+    given = jax.tree.unflatten(jax.tree.structure(gradient), given)
+    got, ours = limited.update(gradient, ours, params)
+    want, theirs = plain.update(given, theirs, params)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9),
+      got,
+      want,
+    )
+  assert scaled >= 5
+
+
+def test_gradients_below_it_keep_every_bit():
+  params = variants.parameters()
+  gradients = jax.tree.map(np.sign, variants.stream())
+  one, other = (
+    variants.raw_updates(made(limit), gradients, params)
+    for limit in (None, 1.5)
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_tensor_whose_gradient_was_zero_is_not_held_back():
+  params = variants.parameters()
+  gradients = jax.tree.map(np.array, variants.stream())
+  gradients["w"][:10] = 0
+  one, other = (
+    variants.raw_updates(made(limit), gradients, params)["w"][10]
+    for limit in (None, 1.0)
+  )
+  np.testing.assert_allclose(one, other, rtol=1e-6)
+  assert np.all(one != 0)
+
+
+def test_layouts_agree_with_a_limit():
+  test_flt_lopt_layouts.agree("limited", 10)
+
+
+def final_loss(limit, outlier):
+  """Returns the loss of regression where one batch in 50 has huge gradients."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(256, 16)), jnp.float32)
+  y = jnp.tanh(x @ rng.normal(size=(16, 4)).astype(np.float32) / 4)
+  shapes = {"a": (16, 32), "b": (32,), "c": (32, 4)}
+  config, theta = flt_lopt.load("flt-starter")
+  config = dataclasses.replace(config, gradient_limit=limit)
+  tx = flt_lopt.LearnedOptimizer(config).transform(theta, num_steps=1000)
+
+  def loss(params):
+    hidden = jnp.tanh(x @ params["a"] + params["b"])
+    return jnp.mean((hidden @ params["c"] - y) ** 2)
+
+  @jax.jit
+  def run(params):
+    def step(carry, t):
+      params, state = carry
+      factor = jnp.where(t % 50 == 49, outlier, 1.0)
+      gradient = optax.tree.scale(factor, jax.grad(loss)(params))
+      updates, state = tx.update(gradient, state, params)
+      return (optax.apply_updates(params, updates), state), None
+
+    carry = params, tx.init(params)
+    (params, _), _ = jax.lax.scan(step, carry, jnp.arange(1000))
+    return loss(params)
+
+  return float(run(variants.parameters(shapes)))
+
+
+def test_outliers_no_longer_undo_training():
+  calm, upset, limited = (
+    final_loss(None, 1.0),
+    final_loss(None, 1e4),
+    final_loss(4.0, 1e4),
+  )
+  assert upset > 10 * calm
+  assert limited < 3 * calm
+
+
+@pytest.mark.parametrize("limit", [0.5, 0, -1, float("nan"), True, "2"])
+def test_a_limit_that_can_not_be_is_refused(limit):
+  with pytest.raises(ValueError, match="gradient_limit="):
+    flt_lopt.OptimizerConfig(gradient_limit=limit)
