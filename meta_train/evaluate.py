@@ -54,7 +54,7 @@ class EvaluateConfig:
   sweep: str = option(
     "",
     "instead of the plain evaluation these sweeps, separated by commas: "
-    "horizon, width, batch_size, told_steps, loss_scale, dtype",
+    "horizon, width, batch_size, told_steps, loss_scale, dtype, outliers",
   )
   steps: int = shared_options.run_steps()
   seeds: int = shared_options.run_seeds()

@@ -10,6 +10,8 @@ steps, or what the optimizer is told; one of its settings changes nothing.
                nothing of them (`withheld`)
   loss_scale   losses 1e-6 to 1e6 times as large
   dtype        parameters in float32 and bfloat16
+  outliers     of one batch in 100, at random, gradients are 1, 10, 100 and 1,000
+               times as large
 
 Curves and final losses are in the units of the task as it was.
 
@@ -131,6 +133,26 @@ def _cast(tree: Any, dtype: Any) -> Any:
   )
 
 
+class Outliers(WrappedTask):
+  """A task of which some batches have gradients that are larger; final.
+
+  Losses are as they were.
+  """
+
+  share = 0.01
+
+  def __init__(self, task: Any, factor: float):
+    super().__init__(task)
+    self._factor = factor
+
+  def loss_with_state_and_aux(self, params, state, key, data):
+    loss, state, aux = super().loss_with_state_and_aux(params, state, key, data)
+    # Of a key that the task does not draw from.
+    drawn = jax.random.bernoulli(jax.random.fold_in(key, 2**32 - 1), self.share)
+    more = jnp.where(drawn, self._factor - 1.0, 0.0)
+    return loss + more * (loss - jax.lax.stop_gradient(loss)), state, aux
+
+
 class Renamed(WrappedTask):
   """A task under another name; final."""
 
@@ -188,6 +210,12 @@ def _loss_scale(scale: float) -> dict[str, Any]:
   return {"change": lambda task: ScaledLoss(task, scale), "loss_scale": scale}
 
 
+def _outliers(factor: int) -> dict[str, Any]:
+  if factor == 1:
+    return {}
+  return {"change": lambda task: Outliers(task, factor)}
+
+
 _SWEEPS = {
   "horizon": _sweep("horizon", **{f"x{n}": {"steps": n} for n in (1, 5, 25)}),
   "width": _sweep(
@@ -215,5 +243,8 @@ _SWEEPS = {
     "dtype",
     float32={},
     bfloat16={"change": lambda task: CastParams(task, jnp.bfloat16)},
+  ),
+  "outliers": _sweep(
+    "outliers", **{f"x{n}": _outliers(n) for n in (1, 10, 100, 1000)}
   ),
 }
