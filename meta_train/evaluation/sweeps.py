@@ -10,8 +10,8 @@ steps, or what the optimizer is told; one of its settings changes nothing.
                nothing of them (`withheld`)
   loss_scale   losses 1e-6 to 1e6 times as large
   dtype        parameters in float32 and bfloat16
-  outliers     of one batch in 100, at random, gradients are 1, 10, 100 and 1,000
-               times as large
+  outliers     gradients of one batch in 100, at random, are 1, 10, 100 and
+               1,000 times as large
 
 Curves and final losses are in the units of the task as it was.
 
