@@ -23,6 +23,7 @@ GEOMETRIES = ("elementwise", "normalized", "orthogonal")
 MAX_WIDTH = 256
 #: Of `extra_poles`.
 MAX_POLES = 64
+MAX_GRADIENT_LIMIT = 1e6
 TENSOR_ATTENTIONS = ("off", "none", "flt", "flt_lines")
 EPSILON_MODES = ("relative", "absolute")
 
@@ -140,10 +141,11 @@ class OptimizerConfig:
       raise ValueError(
         f"first_beta={self.first_beta} must be in [0.05, 1), or None."
       )
-    if self.gradient_limit is not None and not self.gradient_limit >= 1:
+    limit = self.gradient_limit
+    if limit is not None and not 1 <= limit <= MAX_GRADIENT_LIMIT:
       raise ValueError(
-        f"gradient_limit={self.gradient_limit} must be at least 1, or None: "
-        "below it, gradients of the usual size would be scaled down."
+        f"gradient_limit={limit} must be from 1 to {MAX_GRADIENT_LIMIT:g}, or "
+        "None: below 1, gradients of the usual size would be scaled down."
       )
     if self.tensor_attention != "off" and self.controller == "off":
       raise ValueError(

@@ -96,6 +96,8 @@ class LearnedOptimizer:
   ) -> optax.GradientTransformation:
     """Returns the optax optimizer that this one is before meta-training.
 
+    While no gradient is beyond a `gradient_limit`, which it does not have.
+
     Args:
       num_steps: as for `transform`.
       weight_decay: likewise.

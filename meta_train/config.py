@@ -330,10 +330,11 @@ class MetaTrainConfig:
   gradient_limit: float = option(
     0.0,
     "largest mean absolute gradient of a tensor, larger ones being scaled down "
-    "to it, in units of the root of its running second moment; 0: the "
-    "variant's, which is none",
+    "to it, in units of the root of its running second moment: 1 or more; 0: "
+    "none",
     unit="roots",
     low=0.0,
+    high=1e6,
   )
 
   evaluate: bool = option(

@@ -1,12 +1,12 @@
 """The limit of a tensor's gradient by its own size.
 
-The optimizer's other properties hold with a limit too: `limited` is one of the
-options that the tests of all variants run over.
+The contract of every variant is tested with a limit too (`limited`, slow).
 """
 
 import dataclasses
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -77,6 +77,51 @@ def test_a_tensor_whose_gradient_was_zero_is_not_held_back():
   assert np.all(one != 0)
 
 
+@pytest.mark.parametrize("exponent", [-100, 100])
+def test_a_power_of_two_in_the_loss_changes_no_bit(exponent):
+  scaled = optax.tree.scale(np.float32(2.0**exponent), variants.stream())
+  run, params = variants.run("limited"), variants.parameters()
+  one, other = run(variants.stream(), params), run(scaled, params)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-23, 1.0, 1e20, 1e25])
+def test_the_meta_gradient_is_that_of_any_loss_scale(factor):
+  """Through runs of which every fifth gradient is beyond the limit."""
+  spikes = np.where(np.arange(variants.STEPS) % 5 == 4, 100.0, 1.0)
+  rng = np.random.default_rng(0)
+  gradients = {
+    name: np.float32(
+      spikes.reshape(-1, *[1] * len(shape))
+      * rng.normal(size=(variants.STEPS, *shape))
+    )
+    for name, shape in variants.SHAPES.items()
+  }
+  config, params = variants.config("limited"), variants.parameters()
+  lopt = flt_lopt.LearnedOptimizer(config)
+
+  @jax.jit
+  def slope(theta, gradients):
+    def end(theta):
+      tx = lopt.transform(theta, num_steps=variants.STEPS)
+
+      def step(state, gradient):
+        updates, state = tx.update(gradient, state, params)
+        return state, sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
+
+      return jnp.sum(jax.lax.scan(step, tx.init(params), gradients)[1])
+
+    return jax.flatten_util.ravel_pytree(jax.grad(end)(theta))[0]
+
+  theta = variants.theta("limited")
+  plain = slope(theta, gradients)
+  found = slope(theta, optax.tree.scale(np.float32(factor), gradients))
+  assert np.linalg.norm(plain) > 0
+  np.testing.assert_allclose(
+    found, plain, rtol=1e-2, atol=1e-3 * np.linalg.norm(plain)
+  )
+
+
 def test_layouts_agree_with_a_limit():
   test_flt_lopt_layouts.agree("limited", 10)
 
@@ -121,7 +166,9 @@ def test_outliers_no_longer_undo_training():
   assert limited < 3 * calm
 
 
-@pytest.mark.parametrize("limit", [0.5, 0, -1, float("nan"), True, "2"])
+@pytest.mark.parametrize(
+  "limit", [0.5, 0, -1, 1e7, float("inf"), float("nan"), True, "2"]
+)
 def test_a_limit_that_can_not_be_is_refused(limit):
   with pytest.raises(ValueError, match="gradient_limit="):
     flt_lopt.OptimizerConfig(gradient_limit=limit)

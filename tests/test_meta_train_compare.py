@@ -14,6 +14,7 @@ import pytest
 import suite_rows
 import tiny_runs
 
+import flt_lopt
 from meta_train import compare, evaluate, main, publish, report
 from meta_train.command import compare_flags, signals
 from meta_train.comparing import children, members, outcomes
@@ -161,6 +162,21 @@ def test_a_value_may_have_a_name_and_further_settings():
   assert configs[3].augment == ""
 
 
+def test_colons_of_values_are_told_from_names():
+  found = _members(
+    *("--setting=sigma_scale", "--folder=somewhere", "--meta_seeds=1"),
+    "--values=controller:0.5,step:2; on: controller:0.3; off:; "
+    "step:3 --phases=step: 30,memory",
+  )
+  assert [m.value for m in found] == [
+    *("controller:0.5,step:2", "on", "off", "step:3 --phases=step: 30,memory")
+  ]
+  assert [m.config.sigma_scale for m in found] == [
+    *("controller:0.5,step:2", "controller:0.3", "", "step:3")
+  ]
+  assert found[3].config.phases == "step: 30,memory"
+
+
 VARIANTS = ("--setting=variant", "--values=flt_damped,ema")
 OWN = ("--task=tiny_task:Tiny",)
 
@@ -180,6 +196,11 @@ OWN = ("--task=tiny_task:Tiny",)
       ("--setting=variant", "--values=ema; none: flt_damped --controler=off"),
       "'none: flt_damped --controler=off': unknown flag --controler",
     ),
+    (
+      ("--setting=variant", "--values=ema; flt_damped --eval_steps=3"),
+      "--eval_steps is the same for all runs; give it beside",
+    ),
+    (("--setting=families", "--values=a; A"), "two folders"),
     (
       ("--setting=variant", "--values=ema; flt_damped --seed=3"),
       "--seed is set by the comparison",
@@ -324,6 +345,13 @@ def test_finished_runs_are_not_done_again_and_all_are_compared(
   assert run_folder.is_finished(config)
   for change in ({"outer_steps": 5}, {"sigma": 0.5}, {"run_dir": "nowhere"}):
     assert not run_folder.is_finished(dataclasses.replace(config, **change))
+  # A run is finished too if a setting came after it, and has its default.
+  made_by = flt_lopt.read_provenance(theta)
+  settings = {k: x for k, x in made_by["settings"].items() if k != "log_floor"}
+  monkeypatch.setattr(
+    flt_lopt, "read_provenance", lambda _: made_by | {"settings": settings}
+  )
+  assert run_folder.is_finished(config)
 
 
 CHILD = """

@@ -192,9 +192,12 @@ def _raise_stopped(*arguments):
 def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
   flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
   flags_ += ("--hidden_units=0",)
-  same = ["--variant=linear", "--geometry=normalized"]
+  same = ["--direction=linear", "--geometry=normalized"]
   with pytest.raises(UserError, match=f"as by {' '.join(same)}$"):
     tiny_runs.run_on_two(tmp_path / "a", monkeypatch, *flags_)
+  more = [*same, "--gradient_limit=3"]
+  with pytest.raises(UserError, match=r"as by --gradient_limit=0\.0$"):
+    tiny_runs.run_on_two(tmp_path / "a", monkeypatch, *flags_, *more)
   found, _ = tiny_runs.run_on_two(tmp_path / "b", monkeypatch, *flags_, *same)
   _, tree = flt_lopt.load("flt-starter")
   leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]

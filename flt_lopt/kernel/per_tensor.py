@@ -157,11 +157,12 @@ def _limit(config: OptimizerConfig, state: TensorState, mean_absolute):
   """Returns what gradients are multiplied by, 1 or less; [tensors]."""
   if config.gradient_limit is None:
     return jnp.ones_like(mean_absolute)
-  unit = scale.power_of_two(state.exponent, mean_absolute.dtype)
-  most = config.gradient_limit * roots.root(state.stats.second) * unit
-  over = (most > 0) & (mean_absolute > most)
-  # Divided by 1 elsewhere, for the derivative's sake.
-  return jnp.where(over, most, 1.0) / jnp.where(over, mean_absolute, 1.0)
+  # In the memory's units: the derivative squares what it divides by.
+  unit = scale.power_of_two(-state.exponent, mean_absolute.dtype)
+  size = mean_absolute * unit
+  most = config.gradient_limit * roots.root(state.stats.second)
+  over = (most > 0) & (size > most)
+  return jnp.where(over, most, 1.0) / jnp.where(over, size, 1.0)
 
 
 def _shared(config: OptimizerConfig, theta, clock: clock_lib.Clock) -> Shared:

@@ -169,8 +169,14 @@ def _check(config: CompareConfig, passed: dict[str, object]) -> None:
       f"--values={config.values} is one value; give two or more, separated by "
       "commas, the first being what the others are compared with"
     )
-  for given in (passed, *(value.further for value in config.all_values)):
-    _check_given(config, given)
+  _check_given(config, passed)
+  for value in config.all_values:
+    _check_given(config, value.further)
+    for name in value.further:
+      if name in _not_compared():
+        raise UserError(
+          f"--{name} is the same for all runs; give it beside --values"
+        )
 
 
 def _check_given(config: CompareConfig, given: dict[str, object]) -> None:

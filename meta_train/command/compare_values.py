@@ -19,8 +19,10 @@ from meta_train.errors import UserError
 _SETTINGS = command_line.Program(
   name=flags.PROGRAM.name, config=flags.PROGRAM.config, actions={}
 )
-#: A name, a colon and a blank; names of tasks, module:Name, have no blank.
-_NAMED = re.compile(r"(?P<label>[^:]*[^:\s])\s*:\s+(?P<rest>.*)", re.DOTALL)
+#: A name, a colon, and a blank or nothing; the value module:Name has no blank.
+_NAMED = re.compile(
+  r"(?P<label>(?:(?!--)[^:])*[^:\s])\s*:(?:\s+(?P<rest>.*)|$)", re.DOTALL
+)
 
 
 class Value(NamedTuple):
@@ -47,7 +49,8 @@ def split(values: str) -> tuple[Value, ...]:
 
   Args:
     values: separated by semicolons where there is one, else by commas. Each is
-      `VALUE`, `VALUE --name=value ...` or `LABEL: VALUE --name=value ...`.
+      `VALUE`, `VALUE --name=value ...` or `LABEL: VALUE --name=value ...`. A
+      value that has a colon itself has no blank behind it, or a label.
 
   Raises:
     UserError: a further setting is unknown or malformed, or a label is used
@@ -67,7 +70,7 @@ def split(values: str) -> tuple[Value, ...]:
 
 def _value(entry: str) -> Value:
   named = _NAMED.fullmatch(entry)
-  rest = named["rest"] if named else entry
+  rest = (named["rest"] or "") if named else entry
   text, *words = re.split(r"(?:^|\s+)(?=--)", rest)
   try:
     further = command_line.parse(_SETTINGS, [w.strip() for w in words]).given

@@ -67,12 +67,14 @@ def make_members(request: Request) -> tuple[Member, ...]:
           f"--values has {shown(other.value)} and {shown(member.value)}, which "
           "are the same; leave one out"
         )
-    if member.name in seen:
+    # Some file systems don't tell capitals from small letters.
+    folder = member.name.casefold()
+    if folder in seen:
       raise UserError(
-        f"--values has {seen[member.name].value} and {member.value}, whose "
+        f"--values has {seen[folder].value} and {member.value}, whose "
         f"folders would both be {member.name}; compare them in two folders"
       )
-    seen[member.name] = member
+    seen[folder] = member
   return tuple(members)
 
 

@@ -246,13 +246,18 @@ def _start(config: MetaTrainConfig, lopt: flt_lopt.LearnedOptimizer):
     raise UserError(
       f"--init_from={config.init_from} holds an optimizer of other settings; "
       f"this run has {', '.join(differing)}; give the run those of the file, "
-      f"as by {_flags_of(stored)}"
+      f"as by {_flags_of(stored, config)}"
     )
   return theta
 
 
-def _flags_of(stored: flt_lopt.OptimizerConfig) -> str:
-  """Returns the fewest flags that give a run this optimizer, if any do."""
+def _flags_of(stored: flt_lopt.OptimizerConfig, config: MetaTrainConfig) -> str:
+  """Returns the fewest flags that give a run this optimizer, if any do.
+
+  Args:
+    stored: the optimizer.
+    config: what the run has without them.
+  """
   found: list[list[str]] = []
   for name in flt_lopt.list_variants():
     plain = flt_lopt.make_variant(name)
@@ -266,8 +271,22 @@ def _flags_of(stored: flt_lopt.OptimizerConfig) -> str:
     except ValueError:  # The changes don't go with the variant.
       continue
     if same:
-      flags = {"variant": name, **changes}
-      found.append([f"--{flag}={value}" for flag, value in flags.items()])
+      wanted = dataclasses.replace(
+        config,
+        variant=name,
+        **{
+          flag: type(getattr(MetaTrainConfig, flag))()
+          for flag in OPTIMIZER_FLAGS
+        },
+      )
+      wanted = dataclasses.replace(wanted, **changes)
+      found.append(
+        [
+          f"--{flag}={getattr(wanted, flag)}"
+          for flag in ("variant", *OPTIMIZER_FLAGS)
+          if getattr(wanted, flag) != getattr(config, flag)
+        ]
+      )
   found.sort(key=len)
   return " ".join(found[0]) if found else "--variant and its changes"
 

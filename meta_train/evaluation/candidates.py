@@ -170,12 +170,19 @@ def learned_candidate(
     fingerprint=digest(
       flt_lopt.__version__,
       FEATURE_SET,
-      repr(getattr(optimizer, "config", optimizer.__class__)),
+      _described(optimizer),
       [_tree_digest(theta) for theta in thetas],
     ),
     source=(optimizer, theta),
     outer_step=outer_step,
   )
+
+
+def _described(optimizer: Any) -> str:
+  """Returns what an optimizer is but for theta, as text."""
+  text = repr(getattr(optimizer, "config", optimizer.__class__))
+  # Rows are older than this field.
+  return text.replace(", gradient_limit=None", "")
 
 
 def _untrained_variant(name: str) -> Variant:

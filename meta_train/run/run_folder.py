@@ -287,12 +287,15 @@ def is_finished(config: config_lib.MetaTrainConfig) -> bool:
     )
   except flt_lopt.WeightsError:
     return False
-  wanted = {
-    "outer_steps": config.outer_steps,
-    "result": config.result,
-    "settings": run_record.fixed_part(config),
+  wanted = {"outer_steps": config.outer_steps, "result": config.result}
+  # Settings that came later were at their defaults.
+  settings = {
+    **run_record.fixed_part(config_lib.MetaTrainConfig()),
+    **made_by.get("settings", {}),
   }
-  return all(made_by.get(name) == value for name, value in wanted.items())
+  return settings == run_record.fixed_part(config) and all(
+    made_by.get(name) == value for name, value in wanted.items()
+  )
 
 
 def has_checkpoint(path: pathlib.Path | str) -> bool:
