@@ -24,9 +24,7 @@ from meta_train.configs import starter
 CONFIG = dataclasses.replace(
   starter.CONFIG,
   variant="orthogonal",
-  gradient_limit=0.0,
   phases="step+memory/read",
-  outer_learning_rate=1.5e-2,
   outer_steps=40,
   outer_decay=40,
 )
