@@ -192,10 +192,10 @@ def _raise_stopped(*arguments):
 def test_a_run_starts_from_shipped_weights(tmp_path, monkeypatch):
   flags_ = ("--init_from=flt-starter", "--outer_steps=0", "--controller=")
   flags_ += ("--hidden_units=0",)
-  same = ["--direction=linear", "--geometry=normalized"]
+  same = ["--direction=linear", "--geometry=normalized", "--gradient_limit=5.0"]
   with pytest.raises(UserError, match=f"as by {' '.join(same)}$"):
     tiny_runs.run_on_two(tmp_path / "a", monkeypatch, *flags_)
-  more = [*same, "--gradient_limit=3"]
+  more = ["--init_from=flt-quick", "--gradient_limit=3"]
   with pytest.raises(UserError, match=r"as by --gradient_limit=0\.0$"):
     tiny_runs.run_on_two(tmp_path / "a", monkeypatch, *flags_, *more)
   found, _ = tiny_runs.run_on_two(tmp_path / "b", monkeypatch, *flags_, *same)
