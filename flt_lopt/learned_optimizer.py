@@ -96,7 +96,8 @@ class LearnedOptimizer:
   ) -> optax.GradientTransformation:
     """Returns the optax optimizer that this one is before meta-training.
 
-    While no gradient is beyond a `gradient_limit`, which it does not have.
+    It has no `gradient_limit`, so it is the same while no gradient is beyond
+    that.
 
     Args:
       num_steps: as for `transform`.

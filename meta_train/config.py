@@ -334,7 +334,6 @@ class MetaTrainConfig:
     "none",
     unit="roots",
     low=0.0,
-    high=1e6,
   )
 
   evaluate: bool = option(

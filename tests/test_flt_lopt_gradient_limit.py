@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import optimizer_variants as variants
 import pytest
-import test_flt_lopt_layouts
 
 import flt_lopt
 
@@ -85,7 +84,7 @@ def test_a_power_of_two_in_the_loss_changes_no_bit(exponent):
   jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("factor", [1e-30, 1e-23, 1.0, 1e20, 1e25])
+@pytest.mark.parametrize("factor", [1e-30, 1e-23, 1e20, 1e25])
 def test_the_meta_gradient_is_that_of_any_loss_scale(factor):
   """Through runs of which every fifth gradient is beyond the limit."""
   spikes = np.where(np.arange(variants.STEPS) % 5 == 4, 100.0, 1.0)
@@ -120,10 +119,6 @@ def test_the_meta_gradient_is_that_of_any_loss_scale(factor):
   np.testing.assert_allclose(
     found, plain, rtol=1e-2, atol=1e-3 * np.linalg.norm(plain)
   )
-
-
-def test_layouts_agree_with_a_limit():
-  test_flt_lopt_layouts.agree("limited", 10)
 
 
 def final_loss(limit, outlier):

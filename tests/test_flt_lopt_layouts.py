@@ -105,6 +105,10 @@ def test_layouts_agree_on_memory_in_bfloat16():
   agree("bfloat16", 10)
 
 
+def test_layouts_agree_with_a_limit():
+  agree("limited", 10)
+
+
 @pytest.mark.slow
 def test_layouts_agree_on_a_hundred_tensors():
   agree(variants.DEFAULT, 100)
