@@ -15,7 +15,7 @@ from flt_lopt.attention import registry
 
 #: Version of what the networks see and of how a step follows from theta.
 #: Weights are void when it changes, and `load` refuses those of another.
-FEATURE_SET = 6
+FEATURE_SET = 7
 
 DIRECTIONS = ("direction", "direction_magnitude", "linear", "off")
 GEOMETRIES = ("elementwise", "normalized", "orthogonal")

@@ -33,7 +33,10 @@ networks" (2024); Bernstein and Newhouse, "Old optimizer, new norm: an
 anthology" (2024); Yang et al., "Tensor Programs V: Tuning large neural
 networks via zero-shot hyperparameter transfer" (2022).
 
-Main names: `is_matrix`, `nominal`, `orthogonalize`, `muon_dimensions`.
+How deep a model is follows from its tensors too: `depth` is the number of their
+matrices, those of stacks counted, and convolution kernels, from 1 to 8.
+
+Main names: `is_matrix`, `nominal`, `depth`, `orthogonalize`, `muon_dimensions`.
 """
 
 from collections.abc import Sequence
@@ -52,6 +55,8 @@ from flt_lopt.layout import TensorInfo
 MIN_DIRECTION = 0.01
 #: Inputs beyond which a normalised step shrinks as they grow in number.
 NARROW = 32
+#: More matrices count as this many: of deeper models nothing is learned.
+MAX_DEPTH = 8
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -87,6 +92,12 @@ def muon_dimensions(tensor: TensorInfo) -> MuonDimensionNumbers | None:
 def fan_in(tensor: TensorInfo) -> int:
   """Returns the number of inputs of a matrix, or of each in a stack."""
   return _sizes(tensor)[1]
+
+
+def depth(tensors: Sequence[TensorInfo]) -> int:
+  """Returns how many matrices a model's steps move together, from 1 to 8."""
+  matrices = sum(_sizes(t)[0] for t in tensors if is_matrix(t))
+  return min(max(matrices, 1), MAX_DEPTH)
 
 
 def _sizes(tensor: TensorInfo) -> tuple[int, int, int]:

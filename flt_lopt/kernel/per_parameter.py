@@ -148,6 +148,8 @@ def direct(
         direction.clip(root * scalars.inverse_unit, high),
       ),
     )
+  against = found * gradient < 0.0
+  found = jnp.where(against, (1.0 - shared.caution) * found, found)
   return found if mask is None else found * mask
 
 

@@ -37,6 +37,12 @@ MIN_PARAMETER = 1e-3
 #: Largest mean square of parameters that relative steps tell apart.
 MAX_SQUARE = 1e37
 MIN_GAMMA, MAX_EXPONENT = -0.5, 1.5
+#: Number of matrices, and of steps of a run, for which the learned rates are.
+USUAL_DEPTH, USUAL_STEPS = 3, 1000.0
+#: Runs that are shorter or longer count as these.
+MIN_STEPS, MAX_STEPS = 100.0, 20_000.0
+#: Below 1, so that a direction of which all is against the gradient stays one.
+MAX_CAUTION = 0.99
 #: Of a tensor's mean absolute gradient: beyond it the memory might overflow.
 MAX_MEAN = 1e34
 #: The memory is out of date where a gradient is this much smaller.
@@ -175,6 +181,7 @@ def _shared(config: OptimizerConfig, theta, clock: clock_lib.Clock) -> Shared:
   return Shared(
     memory=bank.shared(theta["memory"], clock),
     read=tuple(theta["memory"].get("read", ())),
+    caution=jnp.clip(theta["step"].get("caution", 0.0), -1.0, MAX_CAUTION),
     network=network,
     count=clock.count,
   )
@@ -189,6 +196,7 @@ def _gains(
   if "matrix_log_rate" in learned:
     matrix = jnp.asarray(rank, log_rate.dtype)
     log_rate = log_rate + matrix * learned["matrix_log_rate"]
+  log_rate = log_rate - _shortening(learned, rank, tensors, clock)
   base = config.init_learning_rate * jnp.exp(log_rate)
   base = base * clock_lib.nominal_schedule(clock)
   nominal = geometry.nominal(config.geometry, tensors)
@@ -205,6 +213,21 @@ def _gains(
     power=rho - 1.0,
     **facts,
   )
+
+
+def _shortening(learned, rank, tensors, clock: clock_lib.Clock):
+  """Returns by how much deep models and long runs shorten steps, in logs."""
+  if "depth_exponent" not in learned:
+    return 0.0
+  by_depth, by_length = (
+    jnp.clip(learned[name], -1.0, 1.0)[rank]
+    for name in ("depth_exponent", "length_exponent")
+  )
+  total = clock.num_steps
+  steps = jnp.clip(total, MIN_STEPS, MAX_STEPS)
+  steps = jnp.where(total > 0, steps, USUAL_STEPS)
+  depth = float(np.log(geometry.depth(tensors) / USUAL_DEPTH))
+  return by_depth * depth + by_length * jnp.log(steps / USUAL_STEPS)
 
 
 def _rescale(state: TensorState, mean_absolute, finite):

@@ -53,10 +53,19 @@ class TensorScalars(NamedTuple):
 
 
 class Shared(NamedTuple):
-  """What all tensors share in one step."""
+  """What all tensors share in one step.
+
+  Attributes:
+    memory: what the memory asks for.
+    read: weights of the readings, none without a learned combination.
+    caution: by how much entries against the gradient are shortened.
+    network: the one per parameter, if there is one.
+    count: number of the step.
+  """
 
   memory: Any
   read: tuple[Any, ...]
+  caution: Any
   network: direction.Weights | None
   count: Int[Array, ""]  # type: ignore[assignment]
 

@@ -49,6 +49,10 @@ def _init_parts(config: OptimizerConfig, key) -> dict[str, Any]:
     step["matrix_log_rate"] = jnp.zeros([], jnp.float32)
     # Gamma and rho of vectors and scalars, and of matrices.
     step["exponents"] = jnp.zeros((2, 2), jnp.float32)
+    step["caution"] = jnp.zeros([], jnp.float32)
+    # Likewise of vectors and scalars, and of matrices.
+    step["depth_exponent"] = jnp.zeros(2, jnp.float32)
+    step["length_exponent"] = jnp.zeros(2, jnp.float32)
   if config.has_network:
     theta["direction"] = direction.init(
       direction_key,
