@@ -24,8 +24,8 @@ with all three learned, for matrices and for all others; where T is not known,
 it counts as 1000. The layers of a deep model move its output together, so that
 each has to move it by less, and a long run needs less of a step. At
 initialisation gamma = delta = tau = k = 0, rho = 1, c = w = 0 and d = n: AdamW.
-With rho = 0 the step has unit size per tensor while rms(d) is above 0.01, and fades
-below; normalised steps of matrices begin with that.
+With rho = 0 the step has unit size per tensor while rms(d) is above 0.01, and
+fades below; normalised steps of matrices begin with that.
 
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`. With
 `gradient_limit` k, a tensor's gradients are before all else multiplied by
