@@ -79,9 +79,11 @@ def flt(
 
   where the step size eta and the exponents, of matrices and of all others, and
   per tensor the log step size c and the weight decay w are learned, and s is a
-  warm-up and cosine decay over `num_steps`. Before meta-training a . y is the
-  first reading, f = c = w = gamma = 0 and rho = 1, which is AdamW. In other
-  geometries steps of matrices have other sizes, which follow from the number
+  warm-up and cosine decay over `num_steps`. The step size also follows the
+  number of matrices and of steps, each to a learned power, and entries of d
+  against those of the gradient are shortened by a learned factor. Before
+  meta-training a . y is the first reading, f = c = w = gamma = 0 and rho = 1,
+  and the latter two do nothing, which is AdamW. In other geometries steps of matrices have other sizes, which follow from the number
   of inputs; see `flt_lopt.geometry`. Which axis is the input, and what is a
   table such as an embedding, is told by the names of parameters in the manner
   of Flax, Haiku and Equinox; see `flt_lopt.roles`. An rms(p) below 1e-3 and
