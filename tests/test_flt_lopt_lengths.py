@@ -71,8 +71,8 @@ def test_steps_follow_the_number_of_matrices(shapes, depth):
 )
 def test_steps_follow_the_length_of_the_run(num_steps, counted):
   params = model((3, 4), (5,))
-  found = rates({"length_exponent": [0.3, 0.6]}, params, num_steps)
-  assert found["0"] == pytest.approx((counted / 1000) ** -0.6, rel=1e-5)
+  found = rates({"length_exponent": [0.3, 0.4]}, params, num_steps)
+  assert found["0"] == pytest.approx((counted / 1000) ** -0.4, rel=1e-5)
   assert found["1"] == pytest.approx((counted / 1000) ** -0.3, rel=1e-5)
 
 
@@ -87,6 +87,8 @@ def test_exponents_are_bounded():
   assert found["0"] == pytest.approx(0.5, rel=1e-5)
   found = rates({"depth_exponent": [-7.0, -7.0]}, params, None)
   assert found["0"] == pytest.approx(2.0, rel=1e-5)
+  found = rates({"length_exponent": [7.0, 7.0]}, params, 4000)
+  assert found["0"] == pytest.approx(0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -220,8 +220,8 @@ def _shortening(learned, rank, tensors, clock: clock_lib.Clock):
   if "depth_exponent" not in learned:
     return 0.0
   by_depth, by_length = (
-    jnp.clip(learned[name], -1.0, 1.0)[rank]
-    for name in ("depth_exponent", "length_exponent")
+    jnp.clip(learned[name], -most, most)[rank]
+    for name, most in (("depth_exponent", 1.0), ("length_exponent", 0.5))
   )
   total = clock.num_steps
   steps = jnp.clip(total, MIN_STEPS, MAX_STEPS)

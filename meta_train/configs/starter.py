@@ -80,7 +80,7 @@ CONFIG = MetaTrainConfig(
   variant="normalized",
   direction="linear",
   gradient_limit=5.0,
-  phases="step+memory/read:60,step+memory+controller/log_step",
+  phases="step+memory/read:50,step+memory+controller/log_step",
   estimator="full_es",
   sigma=0.1,
   sigma_scale=(
@@ -88,7 +88,7 @@ CONFIG = MetaTrainConfig(
   ),
   objective="log_tail",
   log_floor=1e-5,
-  outer_steps=100,
+  outer_steps=80,
   num_tasks=4,
   families_per_step=7,
   balance_families=True,
@@ -100,12 +100,12 @@ CONFIG = MetaTrainConfig(
   wrong_num_steps=0.1,
   outer_learning_rate=0.03,
   rate_scale=(
-    "controller:0.3,step/caution:3,step/depth_exponent:3,step/length_exponent:3"
+    "controller:0.3,step/caution:2,step/depth_exponent:2,step/length_exponent:2"
   ),
   outer_warmup=3,
-  outer_decay=120,
+  outer_decay=100,
   theta_average=0.9,
-  validate_every=50,
+  validate_every=40,
   validation_steps=2000,
   result="best",
   checkpoint_every=10,
