@@ -83,12 +83,13 @@ def flt(
   number of matrices and of steps, each to a learned power, and entries of d
   against those of the gradient are shortened by a learned factor. Before
   meta-training a . y is the first reading, f = c = w = gamma = 0 and rho = 1,
-  and the latter two do nothing, which is AdamW. In other geometries steps of matrices have other sizes, which follow from the number
-  of inputs; see `flt_lopt.geometry`. Which axis is the input, and what is a
-  table such as an embedding, is told by the names of parameters in the manner
-  of Flax, Haiku and Equinox; see `flt_lopt.roles`. An rms(p) below 1e-3 and
-  an rms(d) below 0.01 count as these; where gradients have become zero, steps
-  of a size that doesn't follow d end.
+  and the latter two do nothing, which is AdamW. In other geometries steps of
+  matrices have other sizes, which follow from the number of inputs; see
+  `flt_lopt.geometry`. Which axis is the input, and what is a table such as an
+  embedding, is told by the names of parameters in the manner of Flax, Haiku and
+  Equinox; see `flt_lopt.roles`. An rms(p) below 1e-3 and an rms(d) below 0.01
+  count as these; where gradients have become zero, steps of a size that doesn't
+  follow d end.
 
   A tensor whose direction d is not finite, or points away from its momentum,
   moves along Adam's direction instead. One whose gradient is not finite, or

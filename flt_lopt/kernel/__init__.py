@@ -23,9 +23,10 @@ model of L matrices, 1 to 8, and a run of T steps, 100 to 20,000,
 with all three learned, for matrices and for all others; where T is not known,
 it counts as 1000. The layers of a deep model move its output together, so that
 each has to move it by less; in a long run the noise of more steps adds up. So
-delta is within +-1, and tau within +-1/2. At initialisation gamma = delta = tau = k = 0, rho = 1, c = w = 0 and d = n: AdamW.
-With rho = 0 the step has unit size per tensor while rms(d) is above 0.01, and
-fades below; normalised steps of matrices begin with that.
+delta is within +-1, and tau within +-1/2. At initialisation gamma = delta = tau
+= k = 0, rho = 1, c = w = 0 and d = n: AdamW. With rho = 0 the step has unit
+size per tensor while rms(d) is above 0.01, and fades below; normalised steps of
+matrices begin with that.
 
 Gradients are divided by a power of two per tensor, see `flt_lopt.scale`. With
 `gradient_limit` k, a tensor's gradients are before all else multiplied by
