@@ -8,6 +8,7 @@ import pytest
 import flt_lopt
 import tasks
 from meta_train.evaluation import baselines, curves, evaluate
+from tasks import registry
 
 STEPS, SEEDS = 200, 16
 
@@ -52,6 +53,21 @@ def test_flt_quick_says_how_it_came_to_be():
   assert provenance["task_suite"] == "quick"
   assert provenance["settings"]["estimator"] == "pes"
   assert not provenance["git_revision"].endswith("+")
+
+
+def test_flt_starter_holds_in_long_runs_of_a_deep_network():
+  """Weights before these broke it by steps that were too long for both."""
+  pytest.importorskip("sklearn")
+  family = registry.family("mlp_digits_32x4", "meta_train")
+  task = family.task_fn(family.sample(jax.random.key(0)))
+  found = curves.training_curves(
+    task,
+    lambda rate: flt_lopt.flt(6000, learning_rate=rate),
+    jnp.ones(1),
+    evaluate.seed_keys(0, 3),
+    num_steps=6000,
+  )
+  assert np.all(np.asarray(found.final["train"]["loss"]) < 0.01)
 
 
 def test_weights_load_inside_a_trace_and_leak_nothing(tmp_path):
