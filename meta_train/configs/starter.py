@@ -33,18 +33,18 @@ could be negative). All from the start, a direction network too: a score of
 Truncated backpropagation (`--estimator=truncated_grad --sigma_scale=
 --objective=log --phases=`) learns what helps within an unroll, smaller steps
 where the gradient is noisy, and its runs of 2,000 steps end higher than
-untrained ones; on runs of 200 to 800 steps, by 200, it learns steps that are too
-large for 2,000. Evolution strategies on all of theta (`--phases=`) find no
+untrained ones; on runs of 200 to 800 steps, by 200, it learns steps that are
+too large for 2,000. Evolution strategies on all of theta (`--phases=`) find no
 signal in so few runs: see `grad_snr` in metrics.jsonl.
 
-Expected, on two CPU cores: a quarter of an hour. Scores of -0.50, -0.33 and -0.40
-after 40, 80 and 160 outer steps (0 is untrained), of which Griewank's function
-makes up 0.16, 0.00 and 0.04. A convolution on sprites and an ill-conditioned
-quadratic have the largest gains, and a task counts at most a factor of ten; an
-autoencoder and a physics-informed network become worse. `flt-starter`, which
-ships, comes of a longer form of this recipe, whose steps knew neither depth nor
-length, and of 40 outer steps more for these (see `flt_lopt/pretrained/README.md`):
-its score was -0.42 before them.
+Expected, on two CPU cores: a quarter of an hour. Scores of -0.50, -0.33 and
+-0.40 after 40, 80 and 160 outer steps (0 is untrained), of which Griewank's
+function makes up 0.16, 0.00 and 0.04. A convolution on sprites and an
+ill-conditioned quadratic have the largest gains, and a task counts at most a
+factor of ten; an autoencoder and a physics-informed network become worse.
+`flt-starter`, which ships, comes of a longer form of this recipe, whose steps
+knew neither depth nor length, and of 40 outer steps more for these (see
+`flt_lopt/pretrained/README.md`): its score was -0.42 before them.
 """
 
 from meta_train.config import MetaTrainConfig
