@@ -31,7 +31,7 @@ per parameter and seconds to compile at 10 million):
 
 flt-starter has a linear direction, and so no network. Next to adamw alone, on a
 machine that was quiet (`--only=shipped`), it was at 2.9x and 2.4x, and compiled
-in 8.4 and 7.9 s.
+in 8.4 and 7.9 s; with caution, at 10 million parameters, at 2.8x and in 9.0 s.
 
 With 10, 100 and 400 tensors (`--compile=10,100,400`) adamw compiles in 0.4,
 0.6 and 3.0 s, flt in 3.4, 14 and 51 s, and without a controller in 2.3, 12 and
