@@ -55,7 +55,7 @@ from flt_lopt.layout import TensorInfo
 MIN_DIRECTION = 0.01
 #: Inputs beyond which a normalised step shrinks as they grow in number.
 NARROW = 32
-#: More matrices count as this many: of deeper models nothing is learned.
+#: More matrices count as this many.
 MAX_DEPTH = 8
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -35,7 +35,8 @@ Truncated backpropagation (`--estimator=truncated_grad --sigma_scale=
 where the gradient is noisy, and its runs of 2,000 steps end higher than
 untrained ones; on runs of 200 to 800 steps, by 200, it learns steps that are
 too large for 2,000. Evolution strategies on all of theta (`--phases=`) find no
-signal in so few runs: see `grad_snr` in metrics.jsonl.
+signal in so few runs: see `grad_snr` in metrics.jsonl. (All of this is of the
+recipe at revision 3b33d88, whose docstring has the flags.)
 
 Expected, on two CPU cores: a quarter of an hour. Scores of -0.50, -0.33 and
 -0.40 after 40, 80 and 160 outer steps (0 is untrained), of which Griewank's
