@@ -237,6 +237,18 @@ def _all_small(data_dir: str | None) -> Suite:
   )
 
 
+@register_suite("train_small")
+def _train_small(data_dir: str | None) -> Suite:
+  """A member of each training family, to look at what was trained on."""
+  del data_dir
+  return Suite(
+    name="train_small",
+    train=(),
+    validation=_tasks(_all(TRAIN), "meta_train"),
+    held_out=(),
+  )
+
+
 @register_suite("validation_small")
 def _validation_small(data_dir: str | None) -> Suite:
   """Tasks for choosing checkpoints, and nothing to train on."""

@@ -132,6 +132,27 @@ def test_held_out_loss_is_counted_at_its_own_best_rate():
     assert table.rows[0][column] == "0 % (0 to 0)"
 
 
+def test_candidates_are_compared_with_the_first_without_any_baseline():
+  first, same, half = (
+    suite_rows.candidate_rows("one", name, 2.0)
+    for name in ("ours", "same", "half")
+  )
+  for row in half:
+    for split in row["final"].values():
+      split["loss"] /= 2.0
+  found, _ = row_standings.standings([*first, *same, *half])
+  table = suite_tables.against_first(found)
+  lines = {row[0]: dict(zip(table.header, row)) for row in table.rows}
+  assert table.title == "Against ours" and set(lines) == {"same", "half"}
+  assert lines["half"]["Loss ratio"] == "2.00 (2.00 to 2.00)"
+  assert lines["half"]["Won / tied / lost"] == "1 / 0 / 0"
+  assert lines["half"]["Sure wins / losses"] == "1 / 0"
+  assert lines["same"]["Loss ratio"] == "1.00 (1.00 to 1.00)"
+  assert lines["same"]["Tasks won"].startswith("50 %")
+  alone, _ = row_standings.standings(first)
+  assert suite_tables.against_first(alone).rows == []
+
+
 def test_runs_without_a_held_out_loss_have_no_share_of_wins_by_it():
   ours = suite_rows.candidate_rows("one", "flt", 2.0)
   for row in ours:

@@ -97,6 +97,7 @@ def test_page_says_what_was_found(folder):
   assert (
     "failed runs: 5 of 15 (5 ended badly, 0 blew up on the way)" in page.text
   )
+  assert "flt-ema ends lower than flt on 0 % of 3 tasks" in page.text
   assert "by horizon: x1: 1.45, x5: 1.45" in page.text
   for title in ("Against every tuned baseline", "What a step costs"):
     assert title in page.text
@@ -109,10 +110,10 @@ def test_tables_are_written_beside_it(folder):
   tables = folder / "tables"
   assert {path.stem for path in tables.glob("*.csv")} == {
     *("overview", "wins", "against_baselines", "tasks", "overhead"),
-    "sweep_horizon",
+    *("against_first", "sweep_horizon"),
   }
   text = (tables / "tables.md").read_text()
-  assert text.count("### ") == 6 and "| flt | lion |" in text
+  assert text.count("### ") == 7 and "| flt | lion |" in text
   overhead = (tables / "overhead.csv").read_text().splitlines()
   assert overhead[2].split(",")[4] == "2.00"
 

@@ -53,6 +53,19 @@ def test_held_out_and_validation_are_large_enough():
   assert len(tasks.get_suite("mlp8").train) == 4
 
 
+def test_what_is_trained_on_can_be_looked_at_task_by_task():
+  looked_at = {
+    task.name: task for task in tasks.get_suite("train_small").validation
+  }
+  families = {
+    family.name: family for family in tasks.get_suite("all_small").train
+  }
+  assert looked_at.keys() == families.keys()
+  for name, task in looked_at.items():
+    assert task.data_ids == families[name].data_ids
+    assert task.architecture == families[name].architecture
+
+
 def test_training_families_can_be_augmented():
   plain, augmented = (
     tasks.get_suite("quick", augment=names)

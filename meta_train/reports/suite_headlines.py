@@ -18,7 +18,10 @@ _BOTH = " over tasks and seeds"
 
 
 def sentences(found: Standings, sweeps: Sequence[Sweep]) -> list[str]:
-  """Returns a sentence per optimizer under evaluation, and one per sweep.
+  """Returns a sentence for each optimizer under evaluation and each sweep.
+
+  Where there are several optimizers, one more for each but the first says how
+  it compares with that.
 
   Args:
     found: the results.
@@ -33,6 +36,7 @@ def sentences(found: Standings, sweeps: Sequence[Sweep]) -> list[str]:
       continue
     best = scores_lib.score(with_best, name, BEST_ADAM)
     lines.append(_headline(score, best, found.num_steps))
+  lines += map(_against, suite_tables.against_first_scores(found))
   for sweep in sweeps:
     for name, each in sweep_tables.sweep_scores(sweep).items():
       nothing = "none"
@@ -81,6 +85,18 @@ def _headline(score: Score, best: Score | None, num_steps: int) -> str:
     ratio = table_cells.interval(score.loss_ratio_over_tasks)
     text += f"; loss ratio {ratio}"
   return f"{text}; failed runs: {table_cells.failed(score)}."
+
+
+def _against(score: Score) -> str:
+  """Says how an optimizer did beside the first of those under evaluation."""
+  share = _share(
+    score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
+  )
+  text = f"{score.name} ends lower than {score.other} on {share}"
+  if score.loss_ratio is not None:
+    ratio = table_cells.interval(score.loss_ratio_over_tasks)
+    text += f"; loss ratio {ratio}"
+  return f"{text}."
 
 
 def _share(won: Estimate, of: str, over: str = "") -> str:

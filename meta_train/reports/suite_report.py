@@ -220,12 +220,13 @@ def _tables(files: SuiteFiles) -> list[Table]:
       suite_tables.overview(found),
       suite_tables.wins(found),
       suite_tables.against_baselines(found),
+      suite_tables.against_first(found),
       *tables,
       suite_tables.by_task(found),
     ]
   overhead = suite_tables.overhead(files.overhead)
   if overhead is not None:
-    tables.insert(3 if found.tasks else len(tables), overhead)
+    tables.insert(4 if found.tasks else len(tables), overhead)
   return [table for table in tables if table.rows]
 
 

@@ -1,7 +1,8 @@
 """Tables of a suite, as cells of text.
 
-Names: `overview`, `wins`, `against_baselines`, `by_task`, `overhead`,
-`count_of_tasks`, `best_adam_note`, `AT_EDGE`, `OVER_TASKS`.
+Names: `overview`, `wins`, `against_baselines`, `against_first`,
+`against_first_scores`, `by_task`, `overhead`, `count_of_tasks`,
+`best_adam_note`, `AT_EDGE`, `OVER_TASKS`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,11 +128,13 @@ def _won(score: Score) -> list[str]:
   ]
 
 
-_WON = (
+_WON_BY = (
   "Tasks won: by the mean final training loss; the share counts a tie (within "
   "1e-5 of the larger magnitude) as half, and won / tied / lost count all "
-  "three. Won on held-out data: by the mean final loss "
-  "on the held-out split, against the baseline at the rate of its grid that is "
+  "three. Won on held-out data: by the mean final loss on the held-out split"
+)
+_WON = (
+  f"{_WON_BY}, against the baseline at the rate of its grid that is "
   "best by that loss, where the rates have been run on all seeds; tasks "
   "without data have the same loss in both. "
 )
@@ -245,6 +248,53 @@ def best_adam_note(found: Standings) -> str:
     "runs; chosen by the mean final loss, of the held-out split for that "
     "column. "
   )
+
+
+def against_first(found: Standings) -> Table:
+  """Returns the candidates against the first of them, without rows if alone.
+
+  Args:
+    found: all results.
+  """
+  scored = against_first_scores(found)
+  first = found.candidates[0] if found.candidates else ""
+  return Table(
+    "against_first",
+    f"Against {first}",
+    ("Optimizer", *_WON_HEADER, "Speed ratio", "Loss ratio")
+    + ("Ended badly / blew up", "Worst task"),
+    [
+      [
+        score.name,
+        *_won(score),
+        interval(score.speed_ratio),
+        interval(score.loss_ratio),
+        failed_briefly(score),
+        worst(score),
+      ]
+      for score in scored
+    ],
+    "The optimizers under evaluation against the first of them, run by run, "
+    "with the same first parameters and batches; ratios are interquartile "
+    f"means over all runs, above 1 better than {first}. {_WON_BY}; tasks "
+    f"without data have the same loss in both. {OVER_TASKS}"
+    f"{_sure_note(scored)}{FAILED}Worst: ratio of {first}'s mean final loss to "
+    f"that of the optimizer."
+    + _no_ratio({score.name: score for score in scored}),
+  )
+
+
+def against_first_scores(found: Standings) -> list[Score]:
+  """Scores all candidates but the first against it.
+
+  Args:
+    found: all results.
+  """
+  scored = [
+    scores_lib.score(found, name, found.candidates[0])
+    for name in found.candidates[1:]
+  ]
+  return [score for score in scored if score is not None]
 
 
 def by_task(found: Standings) -> Table:
