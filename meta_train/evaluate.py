@@ -155,7 +155,8 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     num_steps=config.steps,
     num_seeds=config.seeds,
   )
-  for name in folder.announce(plan, config):
+  costed = _costed(plan, config)
+  for name in folder.announce(plan, config, costed):
     say(
       f"rows of {name} (other weights, or of another version) are replaced on "
       "these tasks"
@@ -188,7 +189,14 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     rows = compute(plan, [*able, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
-  _measure_overhead(overhead, plan, config, folder, devices, on_failure)
+  overhead.measure(
+    *costed,
+    folder.overhead,
+    num_steps=plan.num_steps,
+    devices=devices,
+    on_job=say,
+    on_failure=on_failure,
+  )
   folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):
@@ -266,24 +274,27 @@ def _baselines(config: EvaluateConfig) -> list[Any]:
   return choose_baselines(names)
 
 
-def _measure_overhead(
-  overhead, plan, config, folder, devices, on_failure
-) -> None:
-  if config.overhead_tasks and not plan.settings:
-    overhead.measure(
-      plan.tasks,
-      [
-        candidate
-        for candidate in plan.candidates
-        if candidate.variants[0].role != "untrained"
-      ],
-      folder.overhead,
-      num_tasks=config.overhead_tasks,
-      num_steps=plan.num_steps,
-      devices=devices,
-      on_job=say,
-      on_failure=on_failure,
-    )
+def _costed(plan, config: EvaluateConfig) -> tuple[list[Any], list[Any]]:
+  """Returns the tasks and optimizers of which to measure time per step."""
+  from meta_train.evaluation import overhead
+  from meta_train.evaluation.candidates import baseline_candidate
+
+  if plan.settings or not config.overhead_tasks:
+    return [], []
+  others = [
+    candidate
+    for candidate in plan.candidates
+    if candidate.variants[0].role != "untrained"
+  ]
+  baselines = [
+    baseline_candidate(each)
+    for each in plan.baselines
+    if each.name != overhead.ADAM.name
+  ]
+  return (
+    overhead.picked(plan.tasks, config.overhead_tasks),
+    [overhead.ADAM, *others, *baselines],
+  )
 
 
 class _Progress:

@@ -97,7 +97,8 @@ def _publish_evaluation(
       f"({' '.join([*problems, *rows.problems])}); name one that is"
     )
   kept = [row for row in rows.rows if not is_shipped(row)]
-  about = {name: about[name] for name in about if name != "settings"}
+  left = {"settings"} if kernels else {"settings", "kernels"}
+  about = {name: about[name] for name in about if name not in left}
   # What else there was is told anew, from the baselines that ship when the
   # page is made.
   about["problems"] = [x for x in about.get("problems", ()) if is_refusal(x)]

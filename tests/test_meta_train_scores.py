@@ -46,9 +46,43 @@ def test_seeds_at_different_levels_do_not_censor_an_identical_optimizer(spread):
   assert score.speed_up.low < 1.0 < score.speed_up.high
   assert score.num_censored == 0 and not score.is_speed_up_bound
   (cell,) = (
-    row[6] for row in suite_tables.by_task(found).rows[:1] if row[1] == "flt"
+    row[8] for row in suite_tables.by_task(found).rows[:1] if row[1] == "flt"
   )
   assert float(cell) == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_task_says_how_it_went_and_what_an_optimizer_keeps():
+  found, _ = suite_rows.standings(2.0)
+  table = suite_tables.by_task(found)
+  lines = [dict(zip(table.header, row)) for row in table.rows]
+  assert [line["Against adam"] for line in lines[:2]] == ["won, sure", "itself"]
+  assert lines[0]["Loss ratio"] == "1.91" and lines[0]["Failed"] == "0 of 5"
+  table = suite_tables.overview(found)
+  for row in table.rows:
+    assert dict(zip(table.header, row))["Bytes per parameter"] == "8.0"
+  slower, _ = suite_rows.standings(0.5)
+  row = suite_tables.by_task(slower).rows[0]
+  assert row[6] == "lost, sure"
+
+
+def test_the_speed_up_over_tasks_is_less_sure_than_over_seeds():
+  rows = [
+    row
+    for task, factor in zip(suite_rows.TASKS, (1.2, 1.5, 1.9))
+    for row in (
+      *suite_rows.candidate_rows(task, "flt", factor),
+      *suite_rows.adam_rows(task),
+    )
+  ]
+  found, _ = row_standings.standings(rows)
+  score = scores.score(found, "flt", "adam")
+  assert score.speed_up_over_tasks.value == score.speed_up.value
+  assert score.speed_up_over_tasks.low == pytest.approx(1.2, rel=0.05)
+  assert score.speed_up_over_tasks.high == pytest.approx(1.9, rel=0.05)
+  assert score.speed_up_over_tasks.low < score.speed_up.low
+  alone, _ = suite_rows.standings(1.5, tasks=("one",))
+  alone = scores.score(alone, "flt", "adam")
+  assert not alone.speed_up_over_tasks.has_interval
 
 
 @pytest.mark.parametrize(("factor", "censored"), [(1.95, 0), (2.1, 3)])
@@ -94,7 +128,7 @@ def test_never_reached_is_censored_and_not_a_number():
   (cell,) = (row[2] for row in table.rows if row[0] == "flt")
   assert cell == "at least 2.00 (from 2.00)"
   (cell, *_) = (
-    row[6] for row in suite_tables.by_task(found).rows if row[1] == "flt"
+    row[8] for row in suite_tables.by_task(found).rows if row[1] == "flt"
   )
   assert cell == "> 2"
 

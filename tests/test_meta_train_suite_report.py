@@ -49,13 +49,15 @@ def _write(folder, *, names=("flt", "flt-ema"), tasks=TASKS):
     "num_steps": suite_rows.N,
     "num_seeds": suite_rows.SEEDS,
     "tasks": list(tasks),
+    "overhead": {"one": ["adam", names[0]]},
+    "kernels": [names[0]],
     "problems": [],
   }
   rows.write_json(folder / "evaluation.json", about)
   costs = [
     {"group": name, "group_size": 1, "seed": None, "task": "one",
-     "optimizer": name, "step_s": step_s, "parameters": 10,
-     "state_bytes": 80, "device": "cpu"}
+     "optimizer": name, "step_s": step_s, "adam_step_s": 1e-4,
+     "parameters": 10, "state_bytes": 80, "device": "cpu"}
     for name, step_s in (("adam", 1e-4), (names[0], 2e-4))
   ]  # fmt: skip
   rows.write_rows(folder / "overhead.jsonl", costs)
@@ -90,14 +92,17 @@ class _Text(html.parser.HTMLParser):
 def test_page_says_what_was_found(folder):
   page = _Text((folder / "report.html").read_text())
   assert "Missing or damaged" not in page.text
-  assert "flt beats tuned adam on 100 % of 3 tasks" in page.text
-  assert "flt-ema beats tuned adam on 0 % of 3 tasks" in page.text
-  assert "of 3 tasks (100 to 100 over tasks and seeds), and adam" in page.text
-  assert "by held-out loss on 100 % of 3 (100 to 100), after 200" in page.text
+  assert "flt wins 100 % of 3 tasks" in page.text
+  assert "flt-ema wins 0 % of 3 tasks" in page.text
+  assert "(100 to 100 over tasks and seeds) against tuned adam" in page.text
+  assert "by held-out loss 100 % of 3 (100 to 100) against adam" in page.text
   assert (
     "failed runs: 5 of 15 (5 ended badly, 0 blew up on the way)" in page.text
   )
-  assert "flt-ema ends lower than flt on 0 % of 3 tasks" in page.text
+  assert (
+    "flt-ema wins 0 % of 3 tasks (0 to 0 over tasks and seeds) against flt"
+    in (page.text)
+  )
   assert "by horizon: x1: 1.45, x5: 1.45" in page.text
   for title in ("Against every tuned baseline", "What a step costs"):
     assert title in page.text
@@ -115,7 +120,7 @@ def test_tables_are_written_beside_it(folder):
   text = (tables / "tables.md").read_text()
   assert text.count("### ") == 7 and "| flt | lion |" in text
   overhead = (tables / "overhead.csv").read_text().splitlines()
-  assert overhead[2].split(",")[4] == "2.00"
+  assert overhead[2].split(",")[5] == "2.00"
 
 
 def test_a_headline_tells_the_best_of_all_adams_and_a_single_task(tmp_path):
@@ -130,8 +135,9 @@ def test_a_headline_tells_the_best_of_all_adams_and_a_single_task(tmp_path):
   (headline,) = suite_report.headlines(tmp_path)
   # What another task would give a single one says nothing of.
   assert headline.startswith(
-    "flt beats tuned adam on 100 % of 1 task, the best of all Adams on 0 % of "
-    "1, and adam by held-out loss on 100 % of 1, after 200 steps; speed-up"
+    "flt wins 100 % of 1 task against tuned adam, 0 % of 1 against the best of "
+    "all Adams, and by held-out loss 100 % of 1 against adam, 0 % of 1 against "
+    "the best, a tie being half, after 200 steps; speed-up"
   )
   assert "; loss ratio 1.91; failed runs: 0 of 5." in headline
 
@@ -310,6 +316,21 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path):
     assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
     told = f"one: {count} of {name} left out: the same run is there again."
     assert told in files.problems
+
+
+def test_costs_and_kernels_that_are_not_there_are_told(tmp_path):
+  folder = _write(tmp_path)
+  assert suite_report.read_folder(folder).problems == []
+  cost = rows.read_rows(folder / "overhead.jsonl").rows
+  rows.write_rows(folder / "overhead.jsonl", cost[:1])
+  (folder / "kernels-flt.json").unlink()
+  told = suite_report.read_folder(folder).problems
+  assert told == [
+    "one: what a step costs was not measured with flt; evaluate again.",
+    "the learned kernels of flt are missing; evaluate it again.",
+  ]
+  (folder / "overhead.jsonl").unlink()
+  assert "with adam, flt" in suite_report.read_folder(folder).problems[0]
 
 
 def test_a_cell_breaks_before_its_brackets_alone_and_is_escaped():

@@ -56,6 +56,16 @@ def test_blowing_up_on_the_way_is_a_failure_too(shift, point, height, blew_up):
   assert cells["Ended badly / blew up"] == f"0 / {blew_up} of 5"
 
 
+def test_a_run_that_blows_up_at_once_did_not_begin_there():
+  rows = suite_rows.candidate_rows("one", "flt", 1.0)
+  for row in rows:
+    row["curve"] = [3e6, *([1e3] * (len(row["curve"]) - 1))]
+    row["final"]["train"]["loss"] = 1e3
+  rows[0]["final"]["train"]["loss"] = 0.5  # It came back.
+  found, _ = row_standings.standings([*rows, *suite_rows.adam_rows("one")])
+  assert task_scores.failures(found, "one", "flt") == (4, 1)
+
+
 def test_failures_count_where_there_is_nothing_to_compare_with():
   rows = [
     *suite_rows.candidate_rows("one", "flt", 1.0),

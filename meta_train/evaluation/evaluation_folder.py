@@ -69,7 +69,12 @@ class EvaluationFolder(NamedTuple):
     ]
     write_rows(self.rows, [*kept, *shipped])
 
-  def announce(self, plan: Any, config: Any) -> list[str]:
+  def announce(
+    self,
+    plan: Any,
+    config: Any,
+    costed: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
+  ) -> list[str]:
     """Writes what is to be evaluated, how and where, beside what was before.
 
     So that a folder tells what it lacks, if the evaluation is stopped.
@@ -77,6 +82,7 @@ class EvaluationFolder(NamedTuple):
     Args:
       plan: see `meta_train.evaluation.evaluation_plan.Plan`.
       config: the flags.
+      costed: tasks and optimizers of which time per step is to be measured.
 
     Returns:
       Names of optimizers that were others when they were evaluated before.
@@ -104,6 +110,7 @@ class EvaluationFolder(NamedTuple):
           **baselines,
         },
         "sweeps": _sweeps(former.get("sweeps", {}), plan.settings),
+        "overhead": _costs(former.get("overhead", {}), *costed),
         "settings": dataclasses.asdict(config),
         "environment": environment.describe(seed=0, command=sys.argv),
       }
@@ -121,11 +128,15 @@ class EvaluationFolder(NamedTuple):
       plan: see `meta_train.evaluation.evaluation_plan.Plan`.
       problems: a sentence for each thing that is missing.
     """
-    for candidate in plan.candidates:
+    learned = [each for each in plan.candidates if each.source is not None]
+    for candidate in learned:
       _write_kernels(self.path, candidate)
     about = read_json(self.path / ABOUT)[0] or {}
     kept = _still_there(about.get("problems", ()), plan)
-    self._write({**about, "problems": _union(kept, problems)})
+    kernels = _union(about.get("kernels", ()), [each.name for each in learned])
+    self._write(
+      {**about, "kernels": kernels, "problems": _union(kept, problems)}
+    )
 
   def _write(self, about: dict[str, Any]) -> None:
     write_json(self.path / ABOUT, about)
@@ -137,6 +148,15 @@ def _sweeps(former: dict[str, list[str]], settings: Sequence[Any]) -> Any:
   for each in settings:
     values[each.sweep] = _union(values.get(each.sweep, ()), [each.value])
   return values
+
+
+def _costs(
+  former: dict[str, list[str]], tasks: Sequence[Any], optimizers: Sequence[Any]
+) -> dict[str, list[str]]:
+  """Returns whose cost is known on each task, with those of before."""
+  names = [each.variants[0].optimizer for each in optimizers]
+  now = {task.name: _union(former.get(task.name, ()), names) for task in tasks}
+  return {**former, **now}
 
 
 def _union(*parts: Iterable[str]) -> list[str]:
@@ -244,9 +264,7 @@ def not_replaced(plan: Any) -> Callable[[Row], bool]:
 
 
 def _write_kernels(path: pathlib.Path, candidate: Any) -> None:
-  """Writes the kernels of a candidate that has them."""
-  if candidate.source is None:
-    return
+  """Writes the kernels of a learned optimizer."""
   optimizer, theta = candidate.source
   untrained = optimizer.init(jax.random.key(0))
   evaluate.write_kernels(

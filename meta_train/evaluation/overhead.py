@@ -2,9 +2,11 @@
 
 A step is loss, gradient and update of one run, within one compiled scan. The
 fastest of several repetitions counts, since everything else on the machine
-can only slow one down.
+can only slow one down. Repetitions of Adam are taken in turns with those of
+the optimizer, so that both meet the same machine, and their times stay
+together in one row: a ratio is never of two measurements at different times.
 
-Names: `measure`, `step_seconds`.
+Names: `measure`, `picked`, `step_seconds`, `ADAM`.
 """
 
 import functools
@@ -28,7 +30,13 @@ from tasks.hosted import hosted_task
 
 _STEPS = 50
 _REPETITIONS = 5
-_ADAM = Candidate(
+#: Fields of all rows, beside those of all jobs.
+REQUIRED = ("task", "optimizer", "step_s", "adam_step_s") + (
+  "parameters",
+  "state_bytes",
+)
+#: What all others are measured beside.
+ADAM = Candidate(
   name="adam",
   variants=(Variant("adam", "baseline"),),
   make_tx=lambda hyper, num_steps: optax.adam(1e-3),
@@ -37,25 +45,36 @@ _ADAM = Candidate(
 )
 
 
+def picked(tasks: Sequence[Any], count: int) -> list[Any]:
+  """Returns some tasks, evenly by their number of parameters, in this order.
+
+  Args:
+    tasks: to pick from.
+    count: how many, at most.
+  """
+  sizes = {task.name: cost(task, ADAM, 1)["parameters"] for task in tasks}
+  ordered = sorted(tasks, key=lambda task: sizes[task.name])
+  count = min(count, len(ordered))
+  ends = [-(-(i + 1) * len(ordered) // count) for i in range(count)]
+  return [ordered[end - 1] for end in ends]
+
+
 def measure(
   tasks: Sequence[Any],
   candidates: Sequence[Candidate],
   path: str | os.PathLike,
   *,
-  num_tasks: int,
   num_steps: int,
   devices: jobs.Devices | None = None,
   on_job: Callable[[str], None] = lambda what: None,
   on_failure: Callable[[jobs.Job, UserError], None] | None = None,
 ) -> list[Row]:
-  """Measures seconds per step on some tasks from small to large.
+  """Measures seconds per step of optimizers on tasks.
 
   Args:
-    tasks: to pick from, evenly by number of parameters.
-    candidates: optimizers; Adam is measured beside them.
-    path: file of rows; those of other optimizers, or on tasks that are not
-      picked, are kept.
-    num_tasks: tasks to pick.
+    tasks: the tasks, see `picked`.
+    candidates: optimizers; Adam is measured beside each.
+    path: file of rows; those of other optimizers, or on other tasks, are kept.
     num_steps: what optimizers are told that a run has.
     devices: it is measured on the first; `None`: all local ones.
     on_job: called with a line of text before each measurement.
@@ -64,33 +83,27 @@ def measure(
   Returns:
     The rows that are now in the file.
   """
-  sizes = {
-    task.name: cost(task, _ADAM, num_steps)["parameters"] for task in tasks
-  }
-  ordered = sorted(tasks, key=lambda task: sizes[task.name])
-  count = min(num_tasks, len(ordered))
-  last = len(ordered) - 1
-  picked = [ordered[round((i + 1) * last / count)] for i in range(count)]
   anew = {
-    (task.name, candidate.name)
-    for task in picked
-    for candidate in (*candidates, _ADAM)
+    (task.name, candidate.variants[0].optimizer)
+    for task in tasks
+    for candidate in candidates
   }
   return jobs.run_jobs(
     [
       blame_user(
         jobs.Job(
-          group=group_name(task, candidate, ["overhead", num_steps]),
+          group=group_name(task, candidate, ["beside adam", num_steps]),
           what=f"{task.name}: seconds per step of {candidate.name}",
           run=functools.partial(_rows, task, candidate, num_steps),
         ),
         candidate,
       )
-      for task in picked
-      for candidate in (_ADAM, *candidates)
+      for task in tasks
+      for candidate in candidates
     ],
     path,
     keep=lambda row: (row.get("task"), row.get("optimizer")) not in anew,
+    required=REQUIRED,
     devices=devices,
     on_job=on_job,
     on_failure=on_failure,
@@ -99,7 +112,7 @@ def measure(
 
 def _rows(task, candidate, num_steps, devices) -> list[Row]:
   with jax.default_device(devices[0]):
-    seconds = step_seconds(task, candidate, num_steps=num_steps)
+    seconds, adam = step_seconds(task, (candidate, ADAM), num_steps=num_steps)
   return [
     {
       "task": task.name,
@@ -107,20 +120,37 @@ def _rows(task, candidate, num_steps, devices) -> list[Row]:
       "seed": None,
       "setting": None,
       "step_s": seconds,
+      "adam_step_s": adam,
       "device": devices[0].device_kind,
       **cost(task, candidate, num_steps),
     }
   ]
 
 
-def step_seconds(task: Any, candidate: Candidate, *, num_steps: int) -> float:
-  """Returns the seconds of one training step of one run.
+def step_seconds(
+  task: Any, candidates: Sequence[Candidate], *, num_steps: int
+) -> list[float]:
+  """Returns the seconds of one training step of one run with each optimizer.
 
   Args:
     task: an inner task.
-    candidate: its first variant is measured.
-    num_steps: what the optimizer is told that the run has.
+    candidates: the first variant of each is measured, in turns.
+    num_steps: what the optimizers are told that the run has.
   """
+  runs = [_compiled(task, candidate, num_steps) for candidate in candidates]
+  times_s: list[list[float]] = [[] for _ in runs]
+  for _ in range(_REPETITIONS):
+    for run, found in zip(runs, times_s):
+      begin = time.perf_counter()
+      jax.block_until_ready(run())
+      found.append(time.perf_counter() - begin)
+  return [min(found) / _STEPS for found in times_s]
+
+
+def _compiled(
+  task: Any, candidate: Candidate, num_steps: int
+) -> Callable[[], Any]:
+  """Returns a function that does `_STEPS` steps, compiled and run once."""
   task = hosted_task(task)
   hyper = jax.tree.map(lambda x: x[0], candidate.hyper)
   tx = optax.with_extra_args_support(candidate.make_tx(hyper, num_steps))
@@ -145,9 +175,4 @@ def step_seconds(task: Any, candidate: Candidate, *, num_steps: int) -> float:
   key = jax.random.key(0)
   carry = start(key)
   jax.block_until_ready(run(carry, key))
-  times_s = []
-  for _ in range(_REPETITIONS):
-    begin = time.perf_counter()
-    jax.block_until_ready(run(carry, key))
-    times_s.append(time.perf_counter() - begin)
-  return min(times_s) / _STEPS
+  return functools.partial(run, carry, key)

@@ -252,14 +252,20 @@ def _last(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
 
 
 def _first(rows: Sequence[Row]) -> Float[np.ndarray, "seeds"]:
-  # One batch may be an easy one.
-  return np.maximum(
-    _numbers(row.get("first_loss") for row in _by_seed(rows)),
-    [
-      -np.inf if not row["curve"] else _numbers(row["curve"][:1])[0]
-      for row in _by_seed(rows)
-    ],
+  """Returns what the runs began with.
+
+  One batch may be an easy one, so the first block of the curve counts where it
+  is higher, but not where it has blown up already.
+  """
+  rows = _by_seed(rows)
+  first = _numbers(row.get("first_loss") for row in rows)
+  block = np.asarray(
+    [_numbers(row["curve"][:1])[0] if row["curve"] else -np.inf for row in rows]
   )
+  highest = first[np.isfinite(first)].max(initial=-np.inf)
+  if np.isfinite(highest):
+    block = np.minimum(block, highest + abs(highest))
+  return np.maximum(first, block)
 
 
 def _numbers(

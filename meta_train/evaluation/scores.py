@@ -38,6 +38,7 @@ class Score:
     other: what it was compared with.
     tasks: the scores task by task.
     speed_up: IQM over tasks of speed-ups, censored ones at their bounds.
+    speed_up_over_tasks: the same with its interval over tasks too.
     is_speed_up_bound: whether a censored task is in the middle half, so that
       the IQM is a bound.
     num_censored: tasks whose speed-up is censored.
@@ -68,6 +69,7 @@ class Score:
   other: str
   tasks: tuple[TaskScore, ...]
   speed_up: aggregate.Estimate | None
+  speed_up_over_tasks: aggregate.Estimate | None
   is_speed_up_bound: bool
   num_censored: int
   num_speed_ups: int
@@ -116,7 +118,8 @@ def score(found: Standings, name: str, other: str) -> Score | None:
   tasks = tuple(each for each in scored if each is not None)
   if not tasks:
     return None
-  ups = [each.speed_up for each in tasks if each.speed_up is not None]
+  with_speed_up = [each for each in tasks if each.speed_up is not None]
+  ups = [each.speed_up for each in with_speed_up if each.speed_up is not None]
   with_ratio = _with_ratio(tasks)
   final = {each.task: _final(found, each.task, name, other) for each in tasks}
   diverged = {task: np.isinf(ours).any() for task, (ours, _) in final.items()}
@@ -134,9 +137,8 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     name=name,
     other=other,
     tasks=tasks,
-    speed_up=_mean_speed_up(
-      found, [each for each in tasks if each.speed_up is not None]
-    ),
+    speed_up=_mean_speed_up(found, with_speed_up),
+    speed_up_over_tasks=_mean_speed_up(found, with_speed_up, over_tasks=True),
     is_speed_up_bound=speedup.is_bound(ups),
     num_censored=sum(bool(up.censored) for up in ups),
     num_speed_ups=len(ups),
@@ -163,7 +165,7 @@ def score(found: Standings, name: str, other: str) -> Score | None:
 
 
 def _mean_speed_up(
-  found: Standings, tasks: Sequence[TaskScore]
+  found: Standings, tasks: Sequence[TaskScore], *, over_tasks: bool = False
 ) -> aggregate.Estimate | None:
   """Returns the IQM of speed-ups; for its interval, seeds are drawn anew."""
   if not tasks:
@@ -175,6 +177,7 @@ def _mean_speed_up(
   return aggregate.bootstrap_of_tasks(
     [each.last_loss for each in tasks],
     [functools.partial(values, each.task) for each in tasks],
+    over_tasks=over_tasks,
   )
 
 

@@ -42,8 +42,9 @@ class Standings:
     last: task -> optimizer -> last losses (see `measures.smoothing`); infinite
       where a run diverged, if only in the final measurement.
     first: task -> optimizer -> losses that the runs began with: before the
-      first step, or the mean of the curve's first block where that is larger;
-      `inf` where they are not known.
+      first step, or the mean of the curve's first block where that is larger,
+      but that at most twice as high as the highest of the former (for a
+      negative loss b at most b + |b|); `inf` where they are not known.
     held_out: task -> optimizer -> seed -> final held-out loss; of a baseline at
       the rate of its grid that is best by held-out loss.
     envelopes: task -> envelope, where there is one.

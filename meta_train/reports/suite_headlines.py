@@ -68,17 +68,20 @@ def _headline(score: Score, best: Score | None, num_steps: int) -> str:
   share = _share(
     score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
   )
-  text = f"{score.name} beats tuned {REFERENCE} on {share}"
+  text = f"{score.name} wins {share} against tuned {REFERENCE}"
   if best is not None:
     share = _share(best.won_over_tasks, str(len(best.tasks)))
-    text += f", the best of all Adams on {share}"
+    text += f", {share} against the best of all Adams"
   if score.won_held_out_over_tasks is not None:
     share = _share(score.won_held_out_over_tasks, str(score.num_held_out))
-    text += f", and {REFERENCE} by held-out loss on {share}"
-  text += f", after {num_steps:,} steps"
-  if score.speed_up is not None:
+    text += f", and by held-out loss {share} against {REFERENCE}"
+  if best is not None and best.won_held_out_over_tasks is not None:
+    share = _share(best.won_held_out_over_tasks, str(best.num_held_out))
+    text += f", {share} against the best"
+  text += f", a tie being half, after {num_steps:,} steps"
+  if score.speed_up_over_tasks is not None:
     speed_up = table_cells.interval(
-      score.speed_up, is_bound=score.is_speed_up_bound
+      score.speed_up_over_tasks, is_bound=score.is_speed_up_bound
     )
     text += f"; speed-up {speed_up}"
   if score.loss_ratio is not None:
@@ -92,7 +95,7 @@ def _against(score: Score) -> str:
   share = _share(
     score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
   )
-  text = f"{score.name} ends lower than {score.other} on {share}"
+  text = f"{score.name} wins {share} against {score.other}"
   if score.loss_ratio is not None:
     ratio = table_cells.interval(score.loss_ratio_over_tasks)
     text += f"; loss ratio {ratio}"

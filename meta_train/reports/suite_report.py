@@ -19,6 +19,7 @@ from meta_train.evaluation import (
   row_standings,
   sweep_standings,
 )
+from meta_train.evaluation import overhead as costs
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.evaluation_folder import ABOUT, OVERHEAD
@@ -99,11 +100,7 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
   gaps = [*of_others, *outdated, *refused, *gaps, *sweep_gaps]
   for sweep in sweeps:
     gaps += sweep_tables.left_out(sweep)
-  overhead = read_rows(
-    path / OVERHEAD,
-    required=("task", "optimizer", "step_s", "parameters", "state_bytes"),
-  )
-  lacking = _lacking(about, found, sweeps)
+  overhead = read_rows(path / OVERHEAD, required=costs.REQUIRED)
   kernels = {}
   for file in sorted(path.glob("kernels-*.json")):
     document, _ = read_json(file, required=("lags", "kernels"))
@@ -111,8 +108,12 @@ def read_folder(folder: str | os.PathLike) -> SuiteFiles:
       problems = [*problems, f"{file.name} is damaged and was left out."]
     else:
       kernels[file.stem.removeprefix("kernels-")] = document
-  if not (path / OVERHEAD).exists():  # Nobody asked for it.
+  if not (path / OVERHEAD).exists():  # What was asked for is told below.
     overhead = overhead._replace(problems=[])
+  lacking = [
+    *_lacking(about, found, sweeps),
+    *_lacking_beside(about, overhead.rows, kernels),
+  ]
   return SuiteFiles(
     path=path,
     about=about,
@@ -170,6 +171,28 @@ def _lacking(
       f"no rows are there of the baselines {', '.join(baselines)}."
     )
   return sentences
+
+
+def _lacking_beside(
+  about: Mapping[str, Any],
+  overhead: Iterable[Row],
+  kernels: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+  """Says which costs and kernels were to be there and are not."""
+  measured = {(row["task"], row["optimizer"]) for row in overhead}
+  sentences = []
+  for task, names in about.get("overhead", {}).items():
+    missing = [name for name in names if (task, name) not in measured]
+    if missing:
+      sentences.append(
+        f"{task}: what a step costs was not measured with "
+        f"{', '.join(missing)}; evaluate again."
+      )
+  return sentences + [
+    f"the learned kernels of {name} are missing; evaluate it again."
+    for name in about.get("kernels", ())
+    if name not in kernels
+  ]
 
 
 def headlines(folder: str | os.PathLike) -> list[str]:

@@ -132,6 +132,7 @@ def bootstrap_of_tasks(
   runs: Strata,
   scores: Sequence[Callable[[np.ndarray], np.ndarray]],
   *,
+  over_tasks: bool = False,
   num_resamples: int = 2000,
   confidence: float = 0.95,
   seed: int = 0,
@@ -141,6 +142,7 @@ def bootstrap_of_tasks(
   Args:
     runs: for each task what its score is made from, run by run.
     scores: for each task a function from [draws, runs] to [draws].
+    over_tasks: whether tasks are drawn with replacement too.
     num_resamples: draws of the runs, each task for itself.
     confidence: coverage that the interval aims at.
     seed: of the draws.
@@ -153,15 +155,18 @@ def bootstrap_of_tasks(
     raise ValueError("a bootstrap needs at least one run of each task")
   rng = np.random.default_rng(seed)
   value = iqm(np.asarray([s(t[None])[0] for t, s in zip(tasks, scores)]))
-  if _are_single(tasks):
+  if len(tasks) == 1 if over_tasks else _are_single(tasks):
     return no_interval(float(value))
-  drawn = [
-    score(task[rng.integers(task.size, size=(num_resamples, task.size))])
-    for task, score in zip(tasks, scores)
-  ]
-  return interval(
-    float(value), iqm(np.stack(drawn, axis=1)), confidence=confidence
+  drawn = np.stack(
+    [
+      score(task[rng.integers(task.size, size=(num_resamples, task.size))])
+      for task, score in zip(tasks, scores)
+    ],
+    axis=1,
   )
+  if over_tasks:
+    drawn = redraw_tasks(drawn, seed=seed + 1)
+  return interval(float(value), iqm(drawn), confidence=confidence)
 
 
 def redraw_tasks(
