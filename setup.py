@@ -76,7 +76,11 @@ setup(
     + ["meta_train", "meta_train.*"]
   ),
   package_data={
-    "flt_lopt": ["py.typed", "pretrained/*.safetensors"],
+    "flt_lopt": [
+      "py.typed",
+      "pretrained/*.safetensors",
+      "pretrained/README.md",
+    ],
     "tasks": ["py.typed"],
     "meta_train": ["py.typed", "evaluation/baseline_results/*.jsonl.gz"],
   },

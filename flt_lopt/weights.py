@@ -131,6 +131,10 @@ def _read(
   path_or_name: str | os.PathLike[str],
 ) -> tuple[pathlib.Path, dict[str, Any], _named_arrays.NamedArrays]:
   path = _find(path_or_name)
+  if path.is_dir():
+    raise WeightsError(
+      f"{path} is a folder; name the file in it (of a run: theta.safetensors)"
+    )
   try:
     file = _tensor_file.read(
       path, kind=_KIND, version=_VERSION, max_bytes=_MAX_BYTES

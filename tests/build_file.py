@@ -206,6 +206,7 @@ def _layer_sources(root: pathlib.Path, name: str) -> list[str]:
 def _package_data(root: pathlib.Path, name: str) -> list[str]:
   folder = root / LAYERS[name].folder
   files = [*folder.glob("py.typed"), *folder.glob("pretrained/*.safetensors")]
+  files += folder.glob("pretrained/README.md")
   return sorted(file.relative_to(root).as_posix() for file in files)
 
 

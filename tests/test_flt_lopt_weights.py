@@ -124,7 +124,7 @@ def test_loading_by_name_looks_nowhere_else(tmp_path, monkeypatch, file):
 def test_a_missing_file_says_so(tmp_path):
   with pytest.raises(weights.WeightsError, match="no weights file"):
     weights.load(tmp_path / "none.safetensors")
-  _refused(tmp_path / "..", "not a regular file")
+  _refused(tmp_path / "..", "is a folder; name the file in it")
 
 
 def test_every_cut_is_noticed(file):

@@ -16,9 +16,11 @@ def _losses(seed=0, size=16):
 def test_identical_optimizers_tie():
   losses = _losses()
   found = compare(losses, losses)
-  assert found.mean_ratio == found.median_ratio == 1.0
+  assert found.mean_ratio == 1.0
   assert found.mean_ratio_low == found.mean_ratio_high == 1.0
   assert (found.wins, found.ties) == (0, 16)
+  rounded = compare(losses * (1 - 1e-7), losses)
+  assert (rounded.wins, rounded.ties) == (0, 16)
 
 
 def test_half_the_loss_everywhere_is_a_certain_half():
@@ -55,18 +57,16 @@ def test_diverged_run_is_worst_and_json_has_no_nan(bad):
   candidate = reference / 10
   candidate[3] = bad
   found = compare(candidate, reference)
-  assert found.candidate_failures == 1
   assert found.mean_ratio == np.inf
   assert found.wins == 15
-  assert found.median_ratio == pytest.approx(0.1)
   assert not any(np.isnan(x) for x in found)
   json.dumps(finite(found._asdict()), allow_nan=False)
 
 
 def test_both_diverged_is_a_tie():
   found = compare(np.full(4, np.inf), np.full(4, np.nan))
-  assert found.mean_ratio == found.median_ratio == 1.0
-  assert found.ties == found.candidate_failures == found.reference_failures == 4
+  assert found.mean_ratio == 1.0
+  assert found.ties == 4
 
 
 def test_ratio_conventions():

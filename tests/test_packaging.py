@@ -105,7 +105,8 @@ def test_typing_and_weights_are_shipped(stated):
   for package in OURS:
     assert "py.typed" in stated["package_data"][package]
     assert (ROOT / package / "py.typed").exists()
-  assert "pretrained/*.safetensors" in stated["package_data"]["flt_lopt"]
+  for weights in ("pretrained/*.safetensors", "pretrained/README.md"):
+    assert weights in stated["package_data"]["flt_lopt"]
 
 
 _IMPORT = """

@@ -28,12 +28,11 @@ from meta_train.evaluation.baselines import (
   get_baseline,
   list_baselines,
 )
+from meta_train.evaluation.row_checks import BASELINE_ROLES
 from meta_train.rows import Row
 
 #: First word of the groups of rows that are not computed anew.
 SHIPPED = "shipped"
-#: Roles of the rows of baselines.
-_OF_BASELINES = ("baseline", "tuning", "envelope")
 #: Initial losses of equal runs agree to this on all machines.
 _TOLERANCE = 1e-3
 
@@ -61,8 +60,8 @@ def read(
   results = baseline_files.load(baseline_files.path_of(task, folder))
   if results is None:
     return {}, [
-      f"{task.name}: there are no shipped baselines; compute them with "
-      f"--compute_baselines, or once for all with {REMAKE}"
+      f"{task.name}: there are no shipped baselines that can be read; compute "
+      f"them with --compute_baselines, or once for all with {REMAKE}"
     ]
   wanted = baseline_files.protocol(
     task, num_steps=num_steps, num_seeds=num_seeds
@@ -200,7 +199,7 @@ def beside(
     there = {row["optimizer"] for row in mine if row["role"] == "baseline"}
     lacking = [each for each in today if each.name not in there]
     results = baseline_files.load(folder / f"{name}.jsonl.gz")
-    ours = [row for row in mine if row["role"] not in _OF_BASELINES]
+    ours = [row for row in mine if row["role"] not in BASELINE_ROLES]
     if results is None or not lacking or not ours:
       continue
     differing = _misfits(results.header, ours)

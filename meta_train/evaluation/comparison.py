@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from meta_train.evaluation.measures import ties
+
 
 class Comparison(NamedTuple):
   """A candidate against a reference over paired runs; lower is better.
@@ -28,11 +30,8 @@ class Comparison(NamedTuple):
     mean_ratio: candidate_mean / reference_mean.
     mean_ratio_low: lower end of its bootstrap interval.
     mean_ratio_high: upper end of its bootstrap interval.
-    median_ratio: median over runs of the ratio of one pair.
-    wins: runs in which the candidate is strictly lower.
-    ties: runs in which both are equal.
-    candidate_failures: runs of the candidate that diverged.
-    reference_failures: runs of the reference that diverged.
+    wins: runs in which the candidate is lower.
+    ties: runs in which both are equal but for rounding, see `measures.ties`.
     confidence: coverage that the interval aims at.
   """
 
@@ -42,11 +41,8 @@ class Comparison(NamedTuple):
   mean_ratio: float
   mean_ratio_low: float
   mean_ratio_high: float
-  median_ratio: float
   wins: int
   ties: int
-  candidate_failures: int
-  reference_failures: int
   confidence: float
 
 
@@ -115,7 +111,7 @@ def compare(
       f"{candidate.size} runs can't be paired with {reference.size}; "
       "give both optimizers the same, at least one, number of runs."
     )
-  size = candidate.size
+  size, tied = candidate.size, ties.tied(candidate, reference)
   draws = np.random.default_rng(seed).integers(size, size=(num_resamples, size))
   resampled = ratio(
     candidate[draws].mean(axis=1), reference[draws].mean(axis=1)
@@ -131,11 +127,8 @@ def compare(
     mean_ratio=float(ratio(candidate.mean(), reference.mean())),
     mean_ratio_low=float(low),
     mean_ratio_high=float(high),
-    median_ratio=float(np.median(ratio(candidate, reference))),
-    wins=int((candidate < reference).sum()),
-    ties=int((candidate == reference).sum()),
-    candidate_failures=int(np.isinf(candidate).sum()),
-    reference_failures=int(np.isinf(reference).sum()),
+    wins=int(((candidate < reference) & ~tied).sum()),
+    ties=int(tied.sum()),
     confidence=confidence,
   )
 
