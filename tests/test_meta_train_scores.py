@@ -187,6 +187,24 @@ def test_candidates_are_compared_with_the_first_without_any_baseline():
   assert suite_tables.against_first(alone).rows == []
 
 
+def test_tasks_without_data_are_no_wins_on_held_out_data():
+  rows = [
+    row
+    for task, factor in (("one", 0.5), ("two", 2.0))
+    for row in (
+      *suite_rows.candidate_rows(task, "flt", factor),
+      *suite_rows.adam_rows(task),
+    )
+  ]
+  for row in rows:
+    if row["task"] == "two" and row["final"]:
+      row["final"]["valid"]["loss"] = row["final"]["train"]["loss"]
+  found, _ = row_standings.standings(rows)
+  score = scores.score(found, "flt", "adam")
+  assert score.won.value == 0.5
+  assert score.won_held_out.value == 0.0 and score.num_held_out == 1
+
+
 def test_runs_without_a_held_out_loss_have_no_share_of_wins_by_it():
   ours = suite_rows.candidate_rows("one", "flt", 2.0)
   for row in ours:

@@ -48,9 +48,9 @@ class Score:
     num_without_ratio: tasks without a final-loss ratio.
     won: share of tasks won, ties as halves, with its interval over seeds.
     won_over_tasks: the same with its interval over tasks too.
-    won_held_out: the same by held-out loss, where there are some.
+    won_held_out: the same by held-out loss, on tasks that have held-out data.
     won_held_out_over_tasks: the same with its interval over tasks too.
-    num_held_out: tasks that both have held-out losses on.
+    num_held_out: tasks with held-out data that both have losses on.
     sure_wins: tasks won with a p-value below `paired.SURE`.
     sure_losses: tasks lost likewise.
     false_sure: how many sure wins, and as many sure losses, are expected where
@@ -129,7 +129,11 @@ def score(found: Standings, name: str, other: str) -> Score | None:
     default=None,
   )
   won, won_over_tasks = _share_won(list(final.values()))
-  held_out = [_held_out(found, each.task, name, other) for each in tasks]
+  held_out = [
+    _held_out(found, each.task, name, other)
+    for each in tasks
+    if found.has_held_out_data(each.task)
+  ]
   held_out = [pair for pair in held_out if pair[0].size]
   of_held_out = _share_won(held_out) if held_out else (None, None)
   failed, num_runs = all_failures(found, name)

@@ -80,6 +80,21 @@ class Standings:
       if set(self.optimizers) <= set(self.runs[task])
     ]
 
+  def has_held_out_data(self, task: str) -> bool:
+    """Whether losses on held-out data are of other data than training losses.
+
+    Where there is no data, as with test functions, they are the same in every
+    run.
+
+    Args:
+      task: name of the task.
+    """
+    return any(
+      not np.array_equal(runs.losses, runs.final["valid"]["loss"])
+      for runs in self.runs[task].values()
+      if "loss" in runs.final.get("valid", {})
+    )
+
   def with_optimizer(self, name: str, source: "Standings") -> "Standings":
     """Returns these results with a baseline's runs from elsewhere."""
 

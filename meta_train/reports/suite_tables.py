@@ -149,12 +149,12 @@ def _won(score: Score) -> list[str]:
 _WON_BY = (
   "Tasks won: by the mean final training loss; the share counts a tie (within "
   "1e-5 of the larger magnitude) as half, and won / tied / lost count all "
-  "three. Won on held-out data: by the mean final loss on the held-out split"
+  "three. Won on held-out data: by the mean final loss on the held-out split, "
+  "of the tasks that have one"
 )
 _WON = (
   f"{_WON_BY}, against the baseline at the rate of its grid that is "
-  "best by that loss, where the rates have been run on all seeds; tasks "
-  "without data have the same loss in both. "
+  "best by that loss, where the rates have been run on all seeds. "
 )
 #: What the column is, and what brackets hold.
 OVER_TASKS = (
@@ -294,8 +294,7 @@ def against_first(found: Standings) -> Table:
     ],
     "The optimizers under evaluation against the first of them, run by run, "
     "with the same first parameters and batches; ratios are interquartile "
-    f"means over all runs, above 1 better than {first}. {_WON_BY}; tasks "
-    f"without data have the same loss in both. {OVER_TASKS}"
+    f"means over all runs, above 1 better than {first}. {_WON_BY}. {OVER_TASKS}"
     f"{_sure_note(scored)}{FAILED}Worst: ratio of {first}'s mean final loss to "
     f"that of the optimizer."
     + _no_ratio({score.name: score for score in scored}),
