@@ -1,5 +1,7 @@
 """Scores of made-up suites whose answers are known."""
 
+import csv
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -370,5 +372,29 @@ def test_tables_are_markdown_and_csv():
   lines = tables.markdown(table).splitlines()
   assert lines[2].count("|") == lines[4].count("|") == len(table.header) + 1
   text = tables.csv_text(table)
-  assert text.splitlines()[0].startswith("Optimizer,Tasks,Speed-up")
   assert len(text.splitlines()) == 1 + len(table.rows)
+  ours, adam = csv.DictReader(text.splitlines())
+  assert (ours["Optimizer"], adam["Optimizer"]) == ("flt", "adam")
+  score = scores.score(found, "flt", "adam")
+  for column, value in (
+    ("Speed-up", score.speed_up.value),
+    ("Speed-up, low", score.speed_up.low),
+    ("Loss ratio, high", score.loss_ratio.high),
+    ("Censored, of", 3.0),
+  ):
+    assert float(ours[column]) == pytest.approx(value, rel=1e-5)
+  for row in csv.reader(text.splitlines()[1:]):
+    assert not any("(" in cell for cell in row)
+
+
+def test_a_bound_says_so_in_csv_and_a_number_that_is_none_is_empty():
+  found, _ = suite_rows.standings(20.0)
+  (ours, _) = csv.DictReader(
+    tables.csv_text(suite_tables.overview(found)).splitlines()
+  )
+  assert ours["Speed-up"] == "2" and ours["Speed-up, bound"] == "at least"
+  assert ours["Speed-up, high"] == ""
+  made = tables.Table(
+    "x", "", ("a", "b"), [["", tables.Cell("none", value=None, low=np.nan)]]
+  )
+  assert tables.csv_text(made) == 'a,b,"b, low"\n,,\n'

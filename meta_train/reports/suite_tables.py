@@ -24,6 +24,7 @@ from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.task_scores import TaskScore, failures, task_score
 from meta_train.reports.table_cells import (
   FAILED,
+  counts,
   ends_of_share,
   failed_briefly,
   interval,
@@ -33,7 +34,7 @@ from meta_train.reports.table_cells import (
   sure,
   worst,
 )
-from meta_train.reports.tables import Table
+from meta_train.reports.tables import Cell, Table
 from meta_train.rows import Row
 
 
@@ -50,7 +51,7 @@ def overview(found: Standings) -> Table:
       score.name,
       str(len(score.tasks)),
       interval(score.speed_up, is_bound=score.is_speed_up_bound),
-      f"{score.num_censored} of {score.num_speed_ups}",
+      _of(score.num_censored, score.num_speed_ups),
       "1" if score.name == REFERENCE else interval(score.speed_ratio),
       "1" if score.name == REFERENCE else interval(score.loss_ratio),
       f"{ranks[score.name]:.2f}" if ranks else "none",
@@ -140,7 +141,7 @@ def _won(score: Score) -> list[str]:
   return [
     share(score.won),
     ends_of_share(score.won_over_tasks),
-    " / ".join(map(str, score.counts)),
+    counts(score),
     share(score.won_held_out),
     sure(score),
   ]
@@ -229,7 +230,7 @@ def against_baselines(found: Standings) -> Table:
       *_won(score),
       interval(score.speed_ratio),
       interval(score.loss_ratio),
-      f"{score.num_at_edge} of {len(score.tasks)}",
+      _of(score.num_at_edge, len(score.tasks)),
     ]
     for score in scored
   ]
@@ -333,18 +334,16 @@ def by_task(found: Standings) -> Table:
       runs = found.runs[task][name]
       scored = task_score(found, task, name, REFERENCE)
       accuracy = runs.mean("valid", "accuracy")
-      rate = "" if runs.learning_rate is None else f"{runs.learning_rate:g}"
-      edge = " (edge)" if (task, name) in found.at_edge else ""
       rows.append(
         [
           task,
           name,
-          rate + edge,
+          _rate(runs.learning_rate, (task, name) in found.at_edge),
           number(float(runs.losses.mean())),
           number(runs.mean("valid", "loss")),
           *([_percent(accuracy)] * has_accuracy),
           *_beside_reference(scored, is_itself=name == REFERENCE),
-          f"{failures(found, task, name).total} of {len(runs.seeds)}",
+          _of(failures(found, task, name).total, len(runs.seeds)),
         ]
       )
   return Table(
@@ -384,14 +383,29 @@ def _beside_reference(
 def _percent(share: float | None) -> str:
   if share is None or not np.isfinite(share):
     return ""
-  return f"{100 * share:.1f} %"
+  return Cell(f"{100 * share:.1f} %", value=share)
+
+
+def _of(count: int, everything: int) -> Cell:
+  """Returns how many of how many."""
+  return Cell(f"{count} of {everything}", value=count, of=everything)
+
+
+def _rate(rate: float | None, is_at_edge: bool) -> str:
+  """Returns a learning rate, and whether it is at the edge of its grid."""
+  if rate is None:
+    return ""
+  text = f"{rate:g}{' (edge)' if is_at_edge else ''}"
+  return Cell(text, value=rate, edge="edge" if is_at_edge else None)
 
 
 def _task_speed_up(scored: TaskScore) -> str:
   if scored.speed_up is None:
     return ""
   value = float(scored.speed_up.value)
-  return f"> {value:.3g}" if scored.speed_up.censored else f"{value:.2f}"
+  if scored.speed_up.censored:
+    return Cell(f"> {value:.3g}", value=value, bound="more than")
+  return Cell(f"{value:.2f}", value=value)
 
 
 def overhead(rows: Iterable[Row]) -> Table | None:
@@ -407,12 +421,12 @@ def overhead(rows: Iterable[Row]) -> Table | None:
   cells = [
     [
       row["task"],
-      f"{row['parameters']:,}",
+      _with_commas(row["parameters"]),
       row["optimizer"],
-      f"{1e6 * row['step_s']:,.0f}",
-      f"{1e6 * row['adam_step_s']:,.0f}",
+      _with_commas(1e6 * row["step_s"]),
+      _with_commas(1e6 * row["adam_step_s"]),
       f"{row['step_s'] / row['adam_step_s']:.2f}",
-      f"{row['state_bytes']:,}",
+      _with_commas(row["state_bytes"]),
       f"{row['state_bytes'] / max(1, row['parameters']):.1f}",
     ]
     for row in rows
@@ -430,3 +444,7 @@ def overhead(rows: Iterable[Row]) -> Table | None:
     + ", ".join(dict.fromkeys(str(row["device"]) for row in rows))
     + ". The line of adam is Adam measured beside itself.",
   )
+
+
+def _with_commas(number: float) -> Cell:
+  return Cell(f"{number:,.0f}", value=number)

@@ -1,13 +1,14 @@
-"""Numbers of a suite as the text of a table's cell.
+"""Numbers of a suite as cells of a table.
 
 Names: `number`, `ratio`, `interval`, `failed`, `failed_briefly`, `share`,
-`ends_of_share`, `sure`, `worst`, `FAILED`.
+`ends_of_share`, `counts`, `sure`, `worst`, `FAILED`.
 """
 
 import numpy as np
 
 from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.evaluation.scores import Score
+from meta_train.reports.tables import Cell
 
 #: What counts as failed, for notes.
 FAILED = (
@@ -17,19 +18,19 @@ FAILED = (
 )
 
 
-def number(value: float | None, *, infinite: str = "diverged") -> str:
-  """Returns a loss as text; `infinite` stands for one that is."""
+def number(value: float | None, *, infinite: str = "diverged") -> Cell:
+  """Returns a loss; `infinite` stands for one that is."""
   if value is None or np.isnan(value):
-    return "none"
-  return infinite if np.isinf(value) else f"{value:.3g}"
+    return Cell("none", value=None)
+  return Cell(infinite if np.isinf(value) else f"{value:.3g}", value=value)
 
 
-def ratio(value: float | None) -> str:
-  """Returns a ratio as text."""
+def ratio(value: float | None) -> Cell:
+  """Returns a ratio."""
   return number(value, infinite="infinite")
 
 
-def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
+def interval(estimate: Estimate | None, *, is_bound: bool = False) -> Cell:
   """Returns a number with its interval; of a lower bound, with the lower end.
 
   Args:
@@ -37,7 +38,17 @@ def interval(estimate: Estimate | None, *, is_bound: bool = False) -> str:
     is_bound: whether it is only known to be at least that large.
   """
   if estimate is None:
-    return "none"
+    return Cell("none", value=None)
+  ends = {"low": estimate.low, "high": None if is_bound else estimate.high}
+  return Cell(
+    _interval(estimate, is_bound),
+    value=estimate.value,
+    **(ends if estimate.has_interval else {}),
+    **({"bound": "at least"} if is_bound else {}),
+  )
+
+
+def _interval(estimate: Estimate, is_bound: bool) -> str:
   value, low, high = (_plain(x) for x in estimate)
   if not estimate.has_interval:
     return f"{'at least ' if is_bound else ''}{value}"
@@ -54,55 +65,75 @@ def _plain(value: float) -> str:
   return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.2g}"
 
 
-def failed(score: Score) -> str:
+def failed(score: Score) -> Cell:
   """Returns how many runs failed, and how."""
   found = score.failures
   text = f"{found.total} of {score.num_runs}"
-  if not found.total:
-    return text
-  return (
-    f"{text} ({found.ended_badly} ended badly, {found.blew_up} blew up on the "
-    "way)"
+  if found.total:
+    text += (
+      f" ({found.ended_badly} ended badly, {found.blew_up} blew up on the way)"
+    )
+  return Cell(text, value=found.total, runs=score.num_runs)
+
+
+def failed_briefly(score: Score) -> Cell:
+  """Returns how many runs ended badly and blew up, for a narrow column."""
+  found = score.failures
+  return Cell(
+    f"{found.ended_badly} / {found.blew_up} of {score.num_runs}",
+    value=found.total,
+    ended_badly=found.ended_badly,
+    blew_up=found.blew_up,
+    runs=score.num_runs,
   )
 
 
-def failed_briefly(score: Score) -> str:
-  """Returns how many runs ended badly and blew up, for a narrow column."""
-  found = score.failures
-  return f"{found.ended_badly} / {found.blew_up} of {score.num_runs}"
+def counts(score: Score) -> Cell:
+  """Returns how many tasks were won, tied and lost."""
+  won, tied, lost = score.counts
+  return Cell(f"{won} / {tied} / {lost}", won=won, tied=tied, lost=lost)
 
 
-def sure(score: Score) -> str:
+def sure(score: Score) -> Cell:
   """Returns sure wins and losses, or why there can't be any."""
   if not score.false_sure:
-    return "too few seeds"
-  return f"{score.sure_wins} / {score.sure_losses}"
+    return Cell("too few seeds", wins=None, losses=None)
+  wins, losses = score.sure_wins, score.sure_losses
+  return Cell(f"{wins} / {losses}", wins=wins, losses=losses)
 
 
-def worst(score: Score) -> str:
+def worst(score: Score) -> Cell:
   """Returns the ratio on the worst task, or why it is 0, and the task."""
   if not score.worst_task:
-    return "none"
-  what = ratio(score.worst_ratio)
+    return Cell("none", value=None, task=None)
+  what: str = ratio(score.worst_ratio)
   if score.worst_diverged:
     what = "diverged"
   elif score.worst_ratio == 0.0:
     what = f"{score.other} at 0"
-  return f"{what}, {score.worst_task}"
+  return Cell(
+    f"{what}, {score.worst_task}",
+    value=score.worst_ratio,
+    task=score.worst_task,
+  )
 
 
-def share(estimate: Estimate | None) -> str:
+def share(estimate: Estimate | None) -> Cell:
   """Returns a share of tasks, in percent, with its interval."""
   if estimate is None:
-    return "none"
+    return Cell("none", value=None)
   value = f"{100 * estimate.value:.0f} %"
   if not estimate.has_interval:
-    return value
-  return f"{value} ({ends_of_share(estimate)})"
+    return Cell(value, value=estimate.value)
+  return Cell(f"{value} ({ends_of_share(estimate)})", **estimate._asdict())
 
 
-def ends_of_share(estimate: Estimate | None) -> str:
+def ends_of_share(estimate: Estimate | None) -> Cell:
   """Returns the ends of the interval of a share, in percent."""
   if estimate is None or not estimate.has_interval:
-    return "none"
-  return f"{100 * estimate.low:.0f} to {100 * estimate.high:.0f}"
+    return Cell("none", low=None, high=None)
+  return Cell(
+    f"{100 * estimate.low:.0f} to {100 * estimate.high:.0f}",
+    low=estimate.low,
+    high=estimate.high,
+  )
