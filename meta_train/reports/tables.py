@@ -95,8 +95,10 @@ def _column(cells: Sequence[str]) -> list[str]:
   found = [
     cell.numbers if isinstance(cell, Cell) else {"value": cell}
     for cell in cells
+    if cell
   ]
-  return list(dict.fromkeys(name for numbers in found for name in numbers))
+  names = dict.fromkeys(name for numbers in found for name in numbers)
+  return list(names) or ["value"]
 
 
 def _plain(cell: str, name: str) -> str:
