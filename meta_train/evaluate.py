@@ -189,14 +189,15 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     rows = compute(plan, [*able, *baseline_jobs(plan, rows)])
   shipped, refused = shipped_baselines(plan, rows)
   folder.add_shipped(shipped)
-  overhead.measure(
-    *costed,
-    folder.overhead,
-    num_steps=plan.num_steps,
-    devices=devices,
-    on_job=say,
-    on_failure=on_failure,
-  )
+  if costed[0]:
+    overhead.measure(
+      *costed,
+      folder.overhead,
+      num_steps=plan.num_steps,
+      devices=devices,
+      on_job=say,
+      on_failure=on_failure,
+    )
   folder.finish(plan, [*problems, *refused])
   page = suite_report.write_report(folder.path)
   for sentence in suite_report.headlines(folder.path):

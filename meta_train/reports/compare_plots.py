@@ -15,10 +15,11 @@ from meta_train.comparing.members import shown
 from meta_train.comparing.outcomes import Outcome
 from meta_train.evaluation.measures.aggregate import Estimate
 from meta_train.reports.plot_style import (
-  MORE,
   Draw,
   Theme,
+  color_of,
   figure_and_axes,
+  round_of,
   set_title,
   thousands,
 )
@@ -36,13 +37,8 @@ def _label(value: str) -> str:
   return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _color(theme: Theme, place: int) -> str:
-  place %= len(MORE) + 1
-  return MORE[place - 1] if place else theme["learned"]
-
-
-def _style(place: int) -> str:
-  return _STYLES[place // (len(MORE) + 1) % len(_STYLES)]
+def _style(theme: Theme, place: int) -> str:
+  return _STYLES[round_of(theme, place) % len(_STYLES)]
 
 
 def scores(outcomes: Sequence[Outcome]) -> Draw:
@@ -63,7 +59,7 @@ def scores(outcomes: Sequence[Outcome]) -> Draw:
     left, right = axes[0]
     drawn: list[Estimate] = []
     for place, y, each in zip(range(len(outcomes)), places, outcomes):
-      color = _color(theme, place)
+      color = color_of(theme, place)
       # The reference is even with itself.
       ratio, won = (
         (Estimate(1.0, 1.0, 1.0), Estimate(0.5, 0.5, 0.5))
@@ -160,8 +156,8 @@ def validation(outcomes: Sequence[Outcome]) -> Draw:
         axis.plot(
           steps,
           values,
-          color=_color(theme, place),
-          linestyle=_style(place),
+          color=color_of(theme, place),
+          linestyle=_style(theme, place),
           linewidth=1.5,
           marker=".",
           label=label,

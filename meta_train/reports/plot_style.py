@@ -4,8 +4,8 @@ Idea: a picture is a function from a theme to a matplotlib figure; `save`
 draws it in a light and a dark theme, in colours that the colour-blind tell
 apart (M. Okabe and K. Ito, "Color Universal Design", 2008).
 
-Names: `THEMES`, `MORE`, `Theme`, `Draw`, `save`, `figure_and_axes`,
-`set_title`, `log_if_positive`, `thousands`.
+Names: `THEMES`, `Theme`, `Draw`, `save`, `color_of`, `round_of`,
+`figure_and_axes`, `set_title`, `log_if_positive`, `thousands`.
 """
 
 import pathlib
@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 TITLE_LETTERS = 60
-# Text colour, background, grid, then learned, baseline, untrained, others.
+# Text colour, background, grid, then learned, baseline, untrained, others, and
+# those of optimizers beyond the first.
 THEMES: Mapping[str, Mapping[str, str]] = {
   "light": {
     "text": "#1f2328",
@@ -27,6 +28,7 @@ THEMES: Mapping[str, Mapping[str, str]] = {
     "baseline": "#d55e00",
     "untrained": "#7a5195",
     "others": "#b3b9c1",
+    "more": "#009e73 #cc79a7 #7a5195 #8c6d1f #56b4e9 #a32a2a",
   },
   "dark": {
     "text": "#e6e8eb",
@@ -36,14 +38,33 @@ THEMES: Mapping[str, Mapping[str, str]] = {
     "baseline": "#f0a030",
     "untrained": "#c9a0dc",
     "others": "#666e78",
+    "more": "#2bc59a #e39cc4 #c9a0dc #cfae52 #1f8fd0 #e06666",
   },
 }
-# For candidates beyond the first, in the light and in the dark theme.
-MORE = ("#009e73", "#cc79a7", "#7a5195", "#8c6d1f", "#56b4e9", "#a32a2a")
 WIDTH, HEIGHT = 5.6, 3.8  # Inches; 1 inch is 96 pixels of a page.
 PIXELS_PER_INCH = 192  # Twice the page's, for sharp screens.
 Theme = Mapping[str, str]
 Draw = Callable[[Theme], Any]
+
+
+def color_of(theme: Theme, place: int) -> str:
+  """Returns the colour of one of several optimizers that are compared.
+
+  Args:
+    theme: the theme.
+    place: its place among them, 0 the first; colours come again.
+  """
+  colors = _colors(theme)
+  return colors[place % len(colors)]
+
+
+def round_of(theme: Theme, place: int) -> int:
+  """Returns how often all colours were used before a place."""
+  return place // len(_colors(theme))
+
+
+def _colors(theme: Theme) -> list[str]:
+  return [theme["learned"], *theme["more"].split()]
 
 
 def _style(theme: Theme) -> Any:

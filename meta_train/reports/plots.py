@@ -4,7 +4,7 @@ Idea: each picture is made from what the run folder holds, and its title says
 what is to be seen. Colours go with line styles, so that none is needed alone;
 `plot_style` holds the looks.
 
-Names: `learning_curves`, `final_losses`, `kernels`.
+Names: `learning_curves`, `final_losses`, `kernels`, `draw_runs`, `steps_of`.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def _gap(values):
   return np.where(np.isfinite(values), values, np.nan)
 
 
-def _steps(runs: Runs) -> Float[np.ndarray, "points"]:
+def steps_of(runs: Runs) -> Float[np.ndarray, "points"]:
   """Returns the middle of the block of steps that each point averages."""
   return (np.arange(runs.curves.shape[1]) + 0.5) * runs.every - 0.5
 
@@ -41,7 +41,7 @@ def draw_runs(axis, runs: Runs, color: str, linestyle: str) -> None:
   """Draws the median over seeds, and the middle half of them as a band."""
   broken = runs.num_diverged
   label = runs.label + (f" ({broken} diverged)" if broken else "")
-  steps = _steps(runs)
+  steps = steps_of(runs)
   axis.fill_between(
     steps,
     _gap(_quantile(runs.curves, 0.25)),
@@ -83,7 +83,7 @@ def learning_curves(result: TaskResults, baseline: str) -> Draw:
     axis = axes[0, 0]
     for i, faint in enumerate(others):
       axis.plot(
-        _steps(faint),
+        steps_of(faint),
         _gap(_quantile(faint.curves, 0.5)),
         color=theme["others"],
         linewidth=1,

@@ -18,14 +18,14 @@ from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.sweep_standings import Sweep
 from meta_train.reports.plot_style import (
-  MORE,
   Draw,
   Theme,
+  color_of,
   figure_and_axes,
   log_if_positive,
   set_title,
 )
-from meta_train.reports.plots import draw_runs
+from meta_train.reports.plots import draw_runs, steps_of
 
 # Of the other baselines where they are told apart; they have styles as well.
 # None is solid, which only the optimizers under evaluation are.
@@ -44,8 +44,7 @@ def _color(theme: Theme, found: Standings, name: str) -> str:
     return theme["baseline"]
   if name not in found.candidates:
     return theme["others"]
-  place = found.candidates.index(name)
-  return theme["learned"] if place == 0 else MORE[(place - 1) % len(MORE)]
+  return color_of(theme, found.candidates.index(name))
 
 
 def speed_ups(found: Standings, score: Score) -> Draw:
@@ -202,7 +201,7 @@ def task_curves(found: Standings, task: str) -> Draw:
       runs = drawn[name]
       median = np.quantile(runs.curves, 0.5, axis=0, method="nearest")
       axis.plot(
-        (np.arange(len(median)) + 0.5) * runs.every,
+        steps_of(runs),
         np.where(np.isfinite(median), median, np.nan),
         color=theme["others"],
         linewidth=1,
