@@ -5,7 +5,8 @@ made again at any time, also from a folder that came from elsewhere. Tasks
 without rows of baselines get the shipped ones, if they fit. Rows that are
 missing, damaged or refused are listed at the top of the page.
 
-Names: `write_report`, `headlines`, `read_folder`.
+Names: `write_report`, `headlines`, `read_folder`, `make_tables`,
+`all_markdown`, `TABLES`, `MARKDOWN`.
 """
 
 import os
@@ -45,6 +46,8 @@ from meta_train.reports.tables import Table, csv_text, markdown
 from meta_train.rows import Row, read_json, read_rows, write_text
 
 TABLES = "tables"
+#: All tables in one file.
+MARKDOWN = "tables.md"
 # There is a picture for each task.
 _CURVES_PIXELS_PER_INCH = 100
 
@@ -216,11 +219,8 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
     and, all in one file, as Markdown; pictures are in `pictures/`.
   """
   files = read_folder(folder)
-  tables = _tables(files)
-  write_text(
-    files.path / TABLES / "tables.md",
-    "\n".join(markdown(table) for table in tables),
-  )
+  tables = make_tables(files)
+  write_text(files.path / TABLES / MARKDOWN, all_markdown(tables))
   for table in tables:
     write_text(files.path / TABLES / f"{table.name}.csv", csv_text(table))
   drawn, problems = draw(files.path, _pictures(files))
@@ -235,7 +235,21 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
   return target
 
 
-def _tables(files: SuiteFiles) -> list[Table]:
+def all_markdown(tables: Iterable[Table]) -> str:
+  """Returns all tables as one text.
+
+  Args:
+    tables: the tables.
+  """
+  return "\n".join(markdown(table) for table in tables)
+
+
+def make_tables(files: SuiteFiles) -> list[Table]:
+  """Returns the tables of an evaluation, those that have rows.
+
+  Args:
+    files: what its folder holds.
+  """
   found = files.found
   tables = [sweep_tables.sweep_table(sweep) for sweep in files.sweeps]
   if found.tasks:
