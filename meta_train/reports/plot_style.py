@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-TITLE_LETTERS = 60
+TITLE_LETTERS = 54
 # Text colour, background, grid, then learned, baseline, untrained, others, and
 # those of optimizers beyond the first.
 THEMES: Mapping[str, Mapping[str, str]] = {
@@ -146,7 +146,7 @@ def figure_and_axes(
 
 
 def set_title(figure, text: str) -> None:
-  """Writes the finding above a figure, in lines of some sixty letters."""
+  """Writes the finding above a figure, in lines of some fifty letters."""
   lines = textwrap.fill(text, TITLE_LETTERS, break_long_words=False)
   figure.suptitle(lines, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
 
