@@ -1,9 +1,10 @@
 """Sweeps of made-up rows: what stands in, what is missing, what is compared."""
 
+import pytest
 import suite_rows
 
 from meta_train.evaluation import sweep_standings
-from meta_train.reports import sweep_tables
+from meta_train.reports import plot_style, suite_plots, sweep_tables
 
 
 def _sweep(name, **settings):
@@ -93,3 +94,24 @@ def test_settings_without_a_common_task_are_told():
     "sweep of width, flt: no task can be scored at all settings, neither one "
     "nor two, so there is nothing to compare."
   ]
+
+
+def test_a_ratio_that_is_infinite_is_drawn_and_says_so():
+  pytest.importorskip("matplotlib")
+  at_zero = suite_rows.candidate_rows("one", "flt", 1.0)
+  for row in at_zero:
+    row["final"]["train"]["loss"] = 0.0
+  adam = suite_rows.adam_rows("one")[:-1]
+  sweep, _ = _sweep(
+    "horizon",
+    x1=[*suite_rows.candidate_rows("one", "flt", 2.0), *adam],
+    x5=[*at_zero, *adam],
+  )
+  scores = list(sweep_tables.sweep_scores(sweep).values())
+  draw = suite_plots.sweep_ratios(sweep, scores)
+  (axis,) = draw(plot_style.THEMES["light"]).axes
+  (text,) = axis.texts
+  assert text.get_text() == "infinite" and text.xy[0] == 1
+  (line,) = (x for x in axis.lines if x.get_marker() == "o")
+  first, second = line.get_ydata()
+  assert second > first > 1.0

@@ -238,6 +238,17 @@ def sweep_ratios(
   """
   values = list(sweep.settings)
   found = next(iter(sweep.settings.values()))
+  everything = np.asarray(
+    [
+      number
+      for each in scores
+      for score in each
+      if score is not None and score.loss_ratio is not None
+      for number in score.loss_ratio
+    ]
+  )
+  # What is infinite is drawn here, and says so.
+  top = 2.0 * np.max(everything[np.isfinite(everything)], initial=1.0)
 
   def draw(theme):
     figure, axes = figure_and_axes()
@@ -252,16 +263,24 @@ def sweep_ratios(
         if score is not None and score.loss_ratio is not None
       ]
       places = [i for i, _ in points]
-      middle = np.asarray([estimate.value for _, estimate in points])
-      ends = np.asarray([estimate[1:] for _, estimate in points])
-      drawn += [middle, ends]
+      shown = np.asarray([tuple(estimate) for _, estimate in points])
+      infinite = np.isinf(shown[:, 0])
+      shown = np.where(np.isinf(shown), top, shown)
+      middle, low, high = shown.T
+      drawn.append(shown)
+      for i in np.flatnonzero(infinite):
+        axis.annotate(
+          "infinite",
+          (places[i], top),
+          xytext=(0, 5),
+          textcoords="offset points",
+          ha="center",
+          fontsize=9,
+        )
       axis.errorbar(
         places,
         middle,
-        yerr=[
-          [e.value - e.low for _, e in points],
-          [e.high - e.value for _, e in points],
-        ],
+        yerr=[middle - low, high - middle],
         color=_color(theme, found, named[0].name),
         marker="o",
         capsize=3,
@@ -270,6 +289,7 @@ def sweep_ratios(
     axis.axhline(1.0, color=theme["baseline"], linestyle="--", linewidth=1.5)
     if drawn and _spread(np.concatenate([*map(np.ravel, drawn)])) > 5:
       log_if_positive(axis, *drawn)
+    axis.margins(y=0.1)
     axis.set_xticks(range(len(values)), values)
     axis.set_xlim(-0.3, len(values) - 0.7)
     axis.set_xlabel(sweep.name.replace("_", " "))
