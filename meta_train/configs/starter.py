@@ -45,7 +45,8 @@ ill-conditioned quadratic have the largest gains, and a task counts at most a
 factor of ten; an autoencoder and a physics-informed network become worse.
 `flt-starter`, which ships, comes of a longer form of this recipe, whose steps
 knew neither depth nor length, and of 40 outer steps more for these (see
-`flt_lopt/pretrained/README.md`): its score was -0.42 before them.
+`flt_lopt/pretrained/README.md`): its score was -0.42 before them. On held-out
+tasks what comes of this recipe is its equal, to within what seeds change.
 """
 
 from meta_train.config import MetaTrainConfig
