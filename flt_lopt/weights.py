@@ -131,7 +131,7 @@ def _read(
   path_or_name: str | os.PathLike[str],
 ) -> tuple[pathlib.Path, dict[str, Any], _named_arrays.NamedArrays]:
   path = _find(path_or_name)
-  if path.is_dir():
+  if os.path.isdir(path):  # False for names that no file may have.
     raise WeightsError(
       f"{path} is a folder; name the file in it (of a run: theta.safetensors)"
     )
