@@ -6,7 +6,7 @@ can only slow one down. Repetitions of Adam are taken in turns with those of
 the optimizer, so that both meet the same machine, and their times stay
 together in one row: a ratio is never of two measurements at different times.
 
-Names: `measure`, `picked`, `step_seconds`, `ADAM`.
+Names: `measure`, `picked`, `ADAM`, `REQUIRED`.
 """
 
 import functools
@@ -88,13 +88,22 @@ def measure(
     for task in tasks
     for candidate in candidates
   }
+  # Compiled when first run, and once for all optimizers on a task.
+  adams = {
+    task.name: functools.cache(
+      functools.partial(_compiled, task, ADAM, num_steps)
+    )
+    for task in tasks
+  }
   return jobs.run_jobs(
     [
       blame_user(
         jobs.Job(
           group=group_name(task, candidate, ["beside adam", num_steps]),
           what=f"{task.name}: seconds per step of {candidate.name}",
-          run=functools.partial(_rows, task, candidate, num_steps),
+          run=functools.partial(
+            _rows, task, candidate, num_steps, adams[task.name]
+          ),
         ),
         candidate,
       )
@@ -110,9 +119,11 @@ def measure(
   )
 
 
-def _rows(task, candidate, num_steps, devices) -> list[Row]:
+def _rows(task, candidate, num_steps, make_adam, devices) -> list[Row]:
   with jax.default_device(devices[0]):
-    seconds, adam = step_seconds(task, (candidate, ADAM), num_steps=num_steps)
+    seconds, adam = _step_seconds(
+      (_compiled(task, candidate, num_steps), make_adam())
+    )
   return [
     {
       "task": task.name,
@@ -127,17 +138,8 @@ def _rows(task, candidate, num_steps, devices) -> list[Row]:
   ]
 
 
-def step_seconds(
-  task: Any, candidates: Sequence[Candidate], *, num_steps: int
-) -> list[float]:
-  """Returns the seconds of one training step of one run with each optimizer.
-
-  Args:
-    task: an inner task.
-    candidates: the first variant of each is measured, in turns.
-    num_steps: what the optimizers are told that the run has.
-  """
-  runs = [_compiled(task, candidate, num_steps) for candidate in candidates]
+def _step_seconds(runs: Sequence[Callable[[], Any]]) -> list[float]:
+  """Returns the seconds of a step of each, run in turns."""
   times_s: list[list[float]] = [[] for _ in runs]
   for _ in range(_REPETITIONS):
     for run, found in zip(runs, times_s):
