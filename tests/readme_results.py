@@ -8,7 +8,7 @@ The block between the two markers is made from the rows in
 
 import pathlib
 
-from meta_train.reports import suite_report, suite_tables
+from meta_train.reports import suite_files, suite_report, suite_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = ROOT / "flt_lopt" / "pretrained" / "held_out_small"
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
 def block() -> str:
   """Returns the sentences, the table and what its columns are."""
-  files = suite_report.read_folder(ROWS)
+  files = suite_files.read_folder(ROWS)
   table = suite_tables.against_baselines(files.found)
   lines = [
     "| " + " | ".join(cells) + " |" for cells in (table.header, *table.rows)

@@ -26,7 +26,7 @@ from meta_train.evaluation import (
   folder_lock,
   problems,
 )
-from meta_train.reports import suite_report
+from meta_train.reports import suite_files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = ["--task_suite=validation_small", "--tasks=griewank,softmax_wine"]
@@ -447,7 +447,7 @@ def test_a_killed_evaluation_continues_without_repeating_rows(
   assert 0 < len(kept) < 8
   assert not (tmp_path / "report.html").exists()
   # A page of what is there says that it is not all.
-  told = suite_report.read_folder(tmp_path).problems
+  told = suite_files.read_folder(tmp_path).problems
   about = json.loads((tmp_path / "evaluation.json").read_text())
   assert about["tasks"] == ["griewank", "softmax_wine"]
   assert set(about["optimizers"]) == {"decaying", "plain"}

@@ -8,7 +8,7 @@ import scipy.stats
 import suite_rows
 
 from meta_train.evaluation import rankings, row_standings, scores
-from meta_train.reports import suite_tables, table_cells, tables
+from meta_train.reports import suite_tables, table_cells, tables, task_tables
 
 
 def test_twice_the_speed_scores_two():
@@ -48,14 +48,14 @@ def test_seeds_at_different_levels_do_not_censor_an_identical_optimizer(spread):
   assert score.speed_up.low < 1.0 < score.speed_up.high
   assert score.num_censored == 0 and not score.is_speed_up_bound
   (cell,) = (
-    row[8] for row in suite_tables.by_task(found).rows[:1] if row[1] == "flt"
+    row[8] for row in task_tables.by_task(found).rows[:1] if row[1] == "flt"
   )
   assert float(cell) == pytest.approx(1.0, rel=0.05)
 
 
 def test_a_task_says_how_it_went_and_what_an_optimizer_keeps():
   found, _ = suite_rows.standings(2.0)
-  table = suite_tables.by_task(found)
+  table = task_tables.by_task(found)
   lines = [dict(zip(table.header, row)) for row in table.rows]
   assert [line["Against adam"] for line in lines[:2]] == ["won, sure", "itself"]
   assert lines[0]["Loss ratio"] == "1.91" and lines[0]["Failed"] == "0 of 5"
@@ -63,7 +63,7 @@ def test_a_task_says_how_it_went_and_what_an_optimizer_keeps():
   for row in table.rows:
     assert dict(zip(table.header, row))["Bytes per parameter"] == "8.0"
   slower, _ = suite_rows.standings(0.5)
-  row = suite_tables.by_task(slower).rows[0]
+  row = task_tables.by_task(slower).rows[0]
   assert row[6] == "lost, sure"
 
 
@@ -130,7 +130,7 @@ def test_never_reached_is_censored_and_not_a_number():
   (cell,) = (row[2] for row in table.rows if row[0] == "flt")
   assert cell == "at least 2.00 (from 2.00)"
   (cell, *_) = (
-    row[8] for row in suite_tables.by_task(found).rows if row[1] == "flt"
+    row[8] for row in task_tables.by_task(found).rows if row[1] == "flt"
   )
   assert cell == "> 2"
 

@@ -10,12 +10,14 @@ import suite_rows
 
 from meta_train import rows
 from meta_train.evaluation import row_standings
+from meta_train.evaluation.candidates import weights_candidate
 from meta_train.reports import (
   plot_style,
   report_html,
   report_parts,
+  suite_files,
   suite_report,
-  suite_tables,
+  task_tables,
 )
 
 pytest.importorskip("matplotlib")
@@ -147,7 +149,7 @@ def test_kernels_are_in_the_order_of_the_optimizers(tmp_path):
   (document, _) = rows.read_json(folder / "kernels-flt.json")
   for name in ("b", "a"):
     rows.write_json(folder / f"kernels-{name}.json", document)
-  pictures = suite_report._pictures(suite_report.read_folder(folder))
+  pictures = suite_report._pictures(suite_files.read_folder(folder))
   names = [each.name for each in pictures if each.name.startswith("kernels")]
   assert names == ["kernels_flt", "kernels_b", "kernels_a"]
 
@@ -192,12 +194,12 @@ def test_no_baselines_are_put_beside_where_none_were_wanted(
     asked.append(wanted)
     return [], []
 
-  monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
+  monkeypatch.setattr(suite_files.baseline_results, "beside", beside)
   folder = _write(tmp_path, tasks=("one",))
-  suite_report.read_folder(folder)
+  suite_files.read_folder(folder)
   about = rows.read_json(folder / "evaluation.json")[0]
   rows.write_json(folder / "evaluation.json", {**about, "baselines": {}})
-  suite_report.read_folder(folder)
+  suite_files.read_folder(folder)
   assert asked == [None, {}]
 
 
@@ -210,14 +212,14 @@ def test_outdated_rows_are_told_and_not_in_the_way_of_shipped_ones(
     asked.extend(rows)
     return [], []
 
-  monkeypatch.setattr(suite_report.baseline_results, "beside", beside)
+  monkeypatch.setattr(suite_files.baseline_results, "beside", beside)
   made = [
     {**row, "definition": when}
     for when, name in (("then", "old"), ("now", "new"))
     for row in suite_rows.candidate_rows("one", name, 1.0)
   ]
   rows.write_rows(tmp_path / "evaluation.jsonl", made)
-  files = suite_report.read_folder(tmp_path)
+  files = suite_files.read_folder(tmp_path)
   assert {row["optimizer"] for row in asked} == {"new"}
   assert files.found.candidates == ("new",)
   assert any("rows of old are of another" in each for each in files.problems)
@@ -238,11 +240,27 @@ def test_gaps_of_sweeps_are_told(tmp_path):
     )
   ]
   rows.write_rows(path, kept)
-  problems = suite_report.read_folder(folder).problems
+  problems = suite_files.read_folder(folder).problems
   assert any("horizon x5: one: flt lacks 1 of 5 runs" in x for x in problems)
   assert any("adam has no runs on 1 of 2 tasks: three" in x for x in problems)
   assert any("three can't be scored at all settings" in x for x in problems)
   assert not any("envelope" in x for x in problems)
+
+
+def test_rows_of_a_shipped_name_that_are_of_other_weights_are_told(tmp_path):
+  folder = _write(tmp_path, names=("flt-quick",), tasks=("one",))
+  path = folder / "evaluation.jsonl"
+  ships = weights_candidate("flt-quick").fingerprint
+
+  def told(fingerprint):
+    found = rows.read_rows(path).rows
+    rows.write_rows(path, [row | {"fingerprint": fingerprint} for row in found])
+    problems = suite_files.read_folder(folder).problems
+    return [each for each in problems if "ships under that name" in each]
+
+  assert told(ships) == []
+  (sentence,) = told("of another")
+  assert sentence.startswith("flt-quick is not what ships")
 
 
 def test_what_an_evaluation_lacks_is_told_first(tmp_path):
@@ -254,7 +272,7 @@ def test_what_an_evaluation_lacks_is_told_first(tmp_path):
   about["sweeps"] = {"horizon": ["x1", "x5", "x25"], "width": ["x2"]}
   about["sweep_tasks"] = ["one", "wide"]
   rows.write_json(folder / "evaluation.json", about)
-  assert suite_report.read_folder(folder).problems[:6] == [
+  assert suite_files.read_folder(folder).problems[:6] == [
     "later was to be evaluated and has no rows.",
     "next was to be evaluated and has no rows.",
     "sweep of horizon, x25, was to be evaluated and has no rows.",
@@ -264,7 +282,7 @@ def test_what_an_evaluation_lacks_is_told_first(tmp_path):
   ]
   # Also where there are no rows at all yet.
   (folder / "evaluation.jsonl").write_text("")
-  problems = suite_report.read_folder(folder).problems
+  problems = suite_files.read_folder(folder).problems
   assert "one was to be evaluated and has no rows." in problems
 
 
@@ -286,7 +304,7 @@ def test_a_damaged_row_is_left_out_and_told(tmp_path, changes, says):
   made += suite_rows.adam_rows("one")
   made[2] = {**made[2], **changes}
   rows.write_rows(tmp_path / "evaluation.jsonl", made)
-  files = suite_report.read_folder(tmp_path)
+  files = suite_files.read_folder(tmp_path)
   (told,) = (x for x in files.problems if "row of flt left out" in x)
   assert told.startswith("one: 1 row of flt") and says in told
   assert files.found.runs["one"]["flt"].seeds == (0, 1, 3, 4)
@@ -311,7 +329,7 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path):
   made = [*suite_rows.candidate_rows("one", "flt", 2.0)]
   made += suite_rows.adam_rows("one")
   rows.write_rows(tmp_path / "evaluation.jsonl", [*made, *made[:2], made[-2]])
-  files = suite_report.read_folder(tmp_path)
+  files = suite_files.read_folder(tmp_path)
   for name, count in (("flt", "2 rows"), ("adam", "1 row")):
     assert files.found.runs["one"][name].seeds == (0, 1, 2, 3, 4)
     told = f"one: {count} of {name} left out: the same run is there again."
@@ -320,17 +338,17 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path):
 
 def test_costs_and_kernels_that_are_not_there_are_told(tmp_path):
   folder = _write(tmp_path)
-  assert suite_report.read_folder(folder).problems == []
+  assert suite_files.read_folder(folder).problems == []
   cost = rows.read_rows(folder / "overhead.jsonl").rows
   rows.write_rows(folder / "overhead.jsonl", cost[:1])
   (folder / "kernels-flt.json").unlink()
-  told = suite_report.read_folder(folder).problems
+  told = suite_files.read_folder(folder).problems
   assert told == [
     "one: what a step costs was not measured with flt; evaluate again.",
     "the learned kernels of flt are missing; evaluate it again.",
   ]
   (folder / "overhead.jsonl").unlink()
-  assert "with adam, flt" in suite_report.read_folder(folder).problems[0]
+  assert "with adam, flt" in suite_files.read_folder(folder).problems[0]
 
 
 def test_a_cell_breaks_before_its_brackets_alone_and_is_escaped():
@@ -357,11 +375,11 @@ def test_sentences_that_differ_in_their_task_become_one():
 
 def test_accuracy_is_a_column_where_a_task_has_it():
   made = suite_rows.candidate_rows("one", "flt", 1.0)
-  table = suite_tables.by_task(row_standings.of_rows(made))
+  table = task_tables.by_task(row_standings.of_rows(made))
   assert table.rows[0][table.header.index("Accuracy")] == "50.0 %"
   for row in made:
     del row["final"]["valid"]["accuracy"]
-  table = suite_tables.by_task(row_standings.of_rows(made))
+  table = task_tables.by_task(row_standings.of_rows(made))
   assert "Accuracy" not in table.header
   assert len(table.header) == len(table.rows[0])
 

@@ -6,14 +6,14 @@ import pytest
 
 import flt_lopt
 from meta_train.evaluation.candidates import weights_candidate
-from meta_train.reports import suite_report
+from meta_train.reports import suite_files, suite_report
 
 PRETRAINED = pathlib.Path(flt_lopt.__file__).parent / "pretrained"
 
 
 @pytest.fixture(scope="module", params=["held_out_small", "sweeps"])
 def files(request):
-  return suite_report.read_folder(PRETRAINED / request.param)
+  return suite_files.read_folder(PRETRAINED / request.param)
 
 
 def test_rows_are_of_the_weights_that_ship(files):

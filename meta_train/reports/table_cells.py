@@ -1,6 +1,6 @@
 """Numbers of a suite as cells of a table.
 
-Names: `number`, `ratio`, `interval`, `failed`, `failed_briefly`, `share`,
+Names: `number`, `ratio`, `interval`, `of`, `failed`, `failed_briefly`, `share`,
 `ends_of_share`, `counts`, `sure`, `worst`, `FAILED`.
 """
 
@@ -28,6 +28,11 @@ def number(value: float | None, *, infinite: str = "diverged") -> Cell:
 def ratio(value: float | None) -> Cell:
   """Returns a ratio."""
   return number(value, infinite="infinite")
+
+
+def of(count: int, everything: int) -> Cell:
+  """Returns how many of how many."""
+  return Cell(f"{count} of {everything}", value=count, of=everything)
 
 
 def interval(estimate: Estimate | None, *, is_bound: bool = False) -> Cell:
