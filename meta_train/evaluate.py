@@ -216,9 +216,9 @@ def _plan(config: EvaluateConfig) -> Any:
   from meta_train.evaluation import baselines, evaluation_plan, problems, sweeps
   from meta_train.evaluation.candidates import (
     untrained_candidate,
-    user_candidate,
     weights_candidate,
   )
+  from meta_train.evaluation.user_optimizers import user_candidate
 
   candidates: list[Any] = []
   own = functools.partial(user_candidate, num_steps=config.steps)

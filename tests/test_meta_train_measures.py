@@ -186,16 +186,6 @@ def test_rounding_does_not_decide_whether_a_floor_is_reached(floor):
   assert lower.censored and lower.value == 2.0
 
 
-def test_a_mean_is_a_bound_where_its_middle_half_has_one():
-  def ups(*values):
-    return [speedup.SpeedUp(np.abs(x), np.asarray(x < 0)) for x in values]
-
-  # Negative ones are censored; bounds differ from task to task.
-  assert speedup.is_bound(ups(1, 1, 1, 1, -2, -2, 3, 3.1))
-  assert not speedup.is_bound(ups(1, 1, 1, 1, 1, 1.5, -2, -4))
-  assert not speedup.is_bound([])
-
-
 def test_loss_ratio_conventions():
   ours = np.asarray([0.5, 0.0, 0.0, np.nan, np.inf, -1.0, -1.0, 1.0])
   adam = np.asarray([1.0, 0.0, 1.0, 1.0, np.nan, 1.0, -1.0, np.inf])

@@ -4,18 +4,16 @@ Idea: whatever is evaluated is a `Candidate`: one program apart from arrays,
 with one or several variants (the learning rates of a grid, or the learned
 optimizer before and after meta-training) that run side by side.
 
+A user's own are made in `meta_train.evaluation.user_optimizers`.
+
 Names: `Candidate`, `Variant`, `baseline_candidate`, `learned_candidate`,
-`untrained_candidate`, `weights_candidate`, `user_candidate`.
+`untrained_candidate`, `weights_candidate`, `free_name`.
 """
 
 import dataclasses
-import functools
 import hashlib
-import importlib
-import inspect
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -27,14 +25,11 @@ from jaxtyping import PyTree
 
 import flt_lopt
 from flt_lopt.config import FEATURE_SET
-from meta_train.errors import UserError, closest
+from meta_train.errors import UserError
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.curves import EvalParams
-from meta_train.evaluation.definition import (
-  digest,
-  module_source,
-  without_addresses,
-)
+from meta_train.evaluation.definition import digest
+from meta_train.evaluation.updating import update
 from tasks.hosted import hosted_task
 
 
@@ -89,8 +84,8 @@ class Candidate:
     def step(key):
       params, _ = hosted_task(task).init_with_state(key)
       one = jax.tree.map(lambda x: x[0], self.hyper)
-      tx = optax.with_extra_args_support(self.make_tx(one, None))
-      return tx.update(params, tx.init(params), params, value=jnp.float32(0))
+      tx = self.make_tx(one, None)
+      return update(tx, params, tx.init(params), params, value=jnp.float32(0))
 
     try:
       jax.eval_shape(step, jax.random.key(0))
@@ -225,137 +220,16 @@ def weights_candidate(weights: str, taken: Iterable[str] = ()) -> Candidate:
   path = pathlib.Path(os.path.abspath(weights))
   name = path.parent.name if path.stem == "theta" else path.stem
   optimizer = flt_lopt.LearnedOptimizer(config)
-  return learned_candidate(optimizer, theta, name=_free(name, taken))
+  return learned_candidate(optimizer, theta, name=free_name(name, taken))
 
 
-def user_candidate(
-  name: str, taken: Iterable[str] = (), *, num_steps: int = 2000
-) -> Candidate:
-  """Makes a user's factory of optax transformations a candidate.
+def free_name(name: str, taken: Iterable[str]) -> str:
+  """Returns a name, numbered if another candidate has it.
 
   Args:
-    name: "module:factory". The factory is called with `num_steps=`, where it
-      has such an argument, and else with nothing. Modules in the current
-      folder are found.
+    name: the name.
     taken: names that other candidates have.
-    num_steps: what it is tried with.
-
-  Raises:
-    UserError: there is no such factory, or it does not make an optax
-      transformation.
   """
-  factory = _find_factory(name)
-  takes_steps = _takes_num_steps(name, factory)
-
-  def make_tx(hyper, num_steps):
-    del hyper
-    return factory(num_steps=num_steps) if takes_steps else factory()
-
-  try:
-    made = make_tx(None, num_steps)
-  except Exception as error:
-    called = f"num_steps={num_steps}" if takes_steps else "nothing"
-    raise UserError(
-      f"--optimizer={name} raised {type(error).__name__}: {error}; it was "
-      f"called with {called}, and must return an optax transformation"
-    ) from error
-  if not (callable(getattr(made, "init", None)) and hasattr(made, "update")):
-    raise UserError(
-      f"--optimizer={name} returned something of type {type(made).__name__}, "
-      "without init and update; it must return an optax transformation"
-    )
-  short = _free(name.partition(":")[2], taken)
-  return Candidate(
-    name=short,
-    variants=(Variant(short, "user"),),
-    make_tx=make_tx,
-    hyper=jnp.zeros(1),
-    fingerprint=digest(name, _source(factory)),
-  )
-
-
-def _free(name: str, taken: Iterable[str]) -> str:
-  """Returns the name, numbered if another candidate has it."""
   taken = set(taken)
   names = [name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))]
   return next(each for each in names if each not in taken)
-
-
-def _find_factory(name: str) -> Callable[..., Any]:
-  module_name, colon, attribute = name.partition(":")
-  if not (colon and module_name and attribute):
-    raise UserError(
-      f"--optimizer={name} must have the form module:factory, such as "
-      "my_module:my_optimizer for the function my_optimizer in my_module.py"
-    )
-  if os.getcwd() not in sys.path:
-    sys.path.insert(0, os.getcwd())
-  try:
-    module = importlib.import_module(module_name)
-  except ModuleNotFoundError as error:
-    raise UserError(
-      f"--optimizer={name} needs a module {error.name!r}, which is neither "
-      f"installed nor in {os.getcwd()}"
-    ) from error
-  except Exception as error:
-    raise UserError(
-      f"--optimizer={name}: {module_name} can't be imported, "
-      f"{type(error).__name__}: {error}"
-    ) from error
-  if not hasattr(module, attribute):
-    public = [each for each in vars(module) if not each.startswith("_")]
-    raise UserError(
-      f"--optimizer={name}: {module_name} has no function {attribute!r}"
-      f"{closest(attribute, public)}"
-    )
-  found = getattr(module, attribute)
-  if not callable(found):
-    raise UserError(
-      f"--optimizer={name} can't be called, it is of type "
-      f"{type(found).__name__}; name a function that returns an optax "
-      f"transformation, such as `def make(): return {attribute}`"
-    )
-  return found
-
-
-def _takes_num_steps(name: str, factory: Callable[..., Any]) -> bool:
-  try:
-    parameters = inspect.signature(factory).parameters.values()
-  except ValueError as error:
-    raise UserError(
-      f"--optimizer={name} does not tell its arguments; write a function of "
-      "num_steps around it"
-    ) from error
-  kinds = {each.kind for each in parameters}
-  if "num_steps" in {each.name for each in parameters} or (
-    inspect.Parameter.VAR_KEYWORD in kinds
-  ):
-    return True
-  needed = [
-    each.name
-    for each in parameters
-    if each.default is inspect.Parameter.empty
-    and each.kind is not inspect.Parameter.VAR_POSITIONAL
-  ]
-  if needed:
-    raise UserError(
-      f"--optimizer={name} wants {', '.join(needed)}, and all it can be given "
-      "is num_steps; write a function of num_steps that fixes the rest"
-    )
-  return False
-
-
-def _source(factory: Callable[..., Any]) -> str:
-  """Returns the text of the factory's module, so that changes count.
-
-  What a partial function fixes counts as well.
-  """
-  if isinstance(factory, functools.partial):
-    fixed = repr([factory.args, sorted(factory.keywords.items())])
-    return without_addresses(f"{_source(factory.func)}{fixed}")
-  # An object that can be called is what its class makes of it.
-  kind = factory if hasattr(factory, "__name__") else type(factory)
-  try:
-    return module_source(kind)
-  except (OSError, TypeError):
-    return without_addresses(repr(factory))

@@ -26,6 +26,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from meta_train.evaluation.updating import update
 from tasks.hosted import hosted_task
 
 #: Batches of the final measurement.
@@ -72,9 +73,8 @@ def _step(task, make_tx, hyper, state, key):
   (loss, model_state), grads = jax.value_and_grad(
     task.loss_with_state, has_aux=True
   )(state.params, state.model_state, key, None)
-  tx = optax.with_extra_args_support(make_tx(hyper))
-  updates, opt_state = tx.update(
-    grads, state.opt_state, state.params, value=loss
+  updates, opt_state = update(
+    make_tx(hyper), grads, state.opt_state, state.params, value=loss
   )
   params = optax.apply_updates(state.params, updates)
   return _State(params, model_state, opt_state), jnp.float32(loss)

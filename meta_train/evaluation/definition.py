@@ -5,18 +5,21 @@ not the defaults, the family's `revision`, the shapes of parameters, model state
 and batches, and what the training loss is measured on, where that is not
 training batches. (So a family may get a new option without voiding what was
 measured before; whoever changes what it computes counts up its revision.) Of a
-task that is not of the zoo the text of its module counts as well. Rows
-that were measured under another definition are not compared with new ones.
+task that is not of the zoo the texts of its module, and of the modules beside
+it that this imports, count as well. Rows that were measured under another
+definition are not compared with new ones.
 
-Main names: `digest`, `definition`, `module_source`, `without_addresses`.
+Main names: `digest`, `definition`, `local_source`, `without_addresses`.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import inspect
 import json
+import pathlib
 import re
+import sysconfig
+import types
 from typing import Any
 
 import jax
@@ -24,6 +27,12 @@ import jax
 _OURS = ("tasks", "meta_train", "flt_lopt")
 #: Wrappers around a task, at most.
 _DEPTH = 20
+#: Folders of Python and of installed packages.
+_INSTALLED = {
+  pathlib.Path(path).resolve()
+  for name, path in sysconfig.get_paths().items()
+  if name.endswith(("lib", "stdlib"))
+}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -58,17 +67,37 @@ def definition(task: Any) -> str:
   )
 
 
-def module_source(kind: Any) -> str:
-  """Returns the text of the module of a class or function.
+def local_source(*modules: types.ModuleType | None) -> str:
+  """Returns the texts of modules and of all that they import from beside them.
+
+  Modules of this project, of Python and of installed packages are left out,
+  unless they are the given ones; so are modules without a text.
 
   Args:
-    kind: the class or function.
-
-  Raises:
-    OSError: there is no text, as of what is typed by hand.
-    TypeError: likewise, as of what is built in.
+    *modules: the modules; `None` is none.
   """
-  return inspect.getsource(inspect.getmodule(kind) or kind)
+  texts: dict[str, str] = {}
+  left = [module for module in modules if module is not None]
+  while left:
+    module = left.pop()
+    if module.__name__ in texts:
+      continue
+    try:
+      texts[module.__name__] = inspect.getsource(module)
+    except (OSError, TypeError):
+      texts[module.__name__] = ""
+    left += filter(_is_local, map(inspect.getmodule, vars(module).values()))
+  return "".join(texts[name] for name in sorted(texts))
+
+
+def _is_local(module: types.ModuleType | None) -> bool:
+  """Whether a module is a user's own file."""
+  file = getattr(module, "__file__", None)
+  if module is None or not file:
+    return False
+  if module.__name__.partition(".")[0] in _OURS:
+    return False
+  return not any(map(pathlib.Path(file).resolve().is_relative_to, _INSTALLED))
 
 
 def _sources(task: Any) -> list[str]:
@@ -76,8 +105,7 @@ def _sources(task: Any) -> list[str]:
   texts, part = [], task
   for _ in range(_DEPTH):
     if type(part).__module__.partition(".")[0] not in _OURS:
-      with contextlib.suppress(OSError, TypeError):
-        texts.append(module_source(type(part)))
+      texts.append(local_source(inspect.getmodule(type(part))))
     inner = getattr(part, "task", None)
     part = getattr(part, "family", None) if inner is None else inner
     if part is None:

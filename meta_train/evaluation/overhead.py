@@ -25,6 +25,7 @@ from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import digest
 from meta_train.evaluation.evaluate import blame_user, group_name
 from meta_train.evaluation.run_rows import cost
+from meta_train.evaluation.updating import update
 from meta_train.rows import Row
 from tasks.hosted import hosted_task
 
@@ -155,14 +156,14 @@ def _compiled(
   """Returns a function that does `_STEPS` steps, compiled and run once."""
   task = hosted_task(task)
   hyper = jax.tree.map(lambda x: x[0], candidate.hyper)
-  tx = optax.with_extra_args_support(candidate.make_tx(hyper, num_steps))
+  tx = candidate.make_tx(hyper, num_steps)
 
   def step(carry, key):
     params, model_state, state = carry
     (loss, model_state), gradient = jax.value_and_grad(
       task.loss_with_state, has_aux=True
     )(params, model_state, key, None)
-    updates, state = tx.update(gradient, state, params, value=loss)
+    updates, state = update(tx, gradient, state, params, value=loss)
     return (optax.apply_updates(params, updates), model_state, state), loss
 
   @jax.jit

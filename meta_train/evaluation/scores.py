@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from meta_train.evaluation.measures import aggregate, paired, speedup
+from meta_train.evaluation.measures import aggregate, paired
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.task_scores import (
   Failures,
@@ -39,8 +39,9 @@ class Score:
     tasks: the scores task by task.
     speed_up: IQM over tasks of speed-ups, censored ones at their bounds.
     speed_up_over_tasks: the same with its interval over tasks too.
-    is_speed_up_bound: whether a censored task is in the middle half, so that
-      the IQM is a bound.
+    speed_up_at_most: the same as `speed_up`, censored ones at infinity: what
+      differs from it is no more than a lower bound.
+    speed_up_over_tasks_at_most: likewise over tasks too.
     num_censored: tasks whose speed-up is censored.
     num_speed_ups: tasks that have a speed-up.
     speed_ratio: IQM of speed ratios.
@@ -70,7 +71,8 @@ class Score:
   tasks: tuple[TaskScore, ...]
   speed_up: aggregate.Estimate | None
   speed_up_over_tasks: aggregate.Estimate | None
-  is_speed_up_bound: bool
+  speed_up_at_most: aggregate.Estimate | None
+  speed_up_over_tasks_at_most: aggregate.Estimate | None
   num_censored: int
   num_speed_ups: int
   speed_ratio: aggregate.Estimate | None
@@ -137,13 +139,18 @@ def score(found: Standings, name: str, other: str) -> Score | None:
   held_out = [pair for pair in held_out if pair[0].size]
   of_held_out = _share_won(held_out) if held_out else (None, None)
   failed, num_runs = all_failures(found, name)
+  over_seeds, over_tasks = (
+    _mean_speed_up(found, with_speed_up, over_tasks=each)
+    for each in (False, True)
+  )
   return Score(
     name=name,
     other=other,
     tasks=tasks,
-    speed_up=_mean_speed_up(found, with_speed_up),
-    speed_up_over_tasks=_mean_speed_up(found, with_speed_up, over_tasks=True),
-    is_speed_up_bound=speedup.is_bound(ups),
+    speed_up=over_seeds[0],
+    speed_up_over_tasks=over_tasks[0],
+    speed_up_at_most=over_seeds[1],
+    speed_up_over_tasks_at_most=over_tasks[1],
     num_censored=sum(bool(up.censored) for up in ups),
     num_speed_ups=len(ups),
     speed_ratio=_iqm([each.speed_ratio for each in tasks]),
@@ -169,20 +176,28 @@ def score(found: Standings, name: str, other: str) -> Score | None:
 
 
 def _mean_speed_up(
-  found: Standings, tasks: Sequence[TaskScore], *, over_tasks: bool = False
-) -> aggregate.Estimate | None:
-  """Returns the IQM of speed-ups; for its interval, seeds are drawn anew."""
+  found: Standings, tasks: Sequence[TaskScore], *, over_tasks: bool
+) -> tuple[aggregate.Estimate | None, aggregate.Estimate | None]:
+  """Returns the IQM of speed-ups, censored ones at their bounds, at infinity.
+
+  For the intervals seeds are drawn anew, the same ones for both.
+  """
   if not tasks:
-    return None
+    return None, None
 
-  def values(task: str, losses: Float[np.ndarray, "draws runs"]):
-    return speed_up(found, task, losses).value
+  def values(task: str, censored: float, losses):
+    found_there = speed_up(found, task, losses)
+    return found_there.value + np.where(found_there.censored, censored, 0.0)
 
-  return aggregate.bootstrap_of_tasks(
-    [each.last_loss for each in tasks],
-    [functools.partial(values, each.task) for each in tasks],
-    over_tasks=over_tasks,
+  least, most = (
+    aggregate.bootstrap_of_tasks(
+      [each.last_loss for each in tasks],
+      [functools.partial(values, each.task, censored) for each in tasks],
+      over_tasks=over_tasks,
+    )
+    for censored in (0.0, np.inf)
   )
+  return least, most
 
 
 def _with_ratio(tasks: Sequence[TaskScore]) -> list[np.ndarray]:

@@ -81,7 +81,7 @@ def _headline(score: Score, best: Score | None, num_steps: int) -> str:
   text += f", a tie being half, after {num_steps:,} steps"
   if score.speed_up_over_tasks is not None:
     speed_up = table_cells.interval(
-      score.speed_up_over_tasks, is_bound=score.is_speed_up_bound
+      score.speed_up_over_tasks, at_most=score.speed_up_over_tasks_at_most
     )
     text += f"; speed-up {speed_up}"
   if score.loss_ratio is not None:

@@ -44,7 +44,7 @@ def overview(found: Standings) -> Table:
     [
       score.name,
       str(len(score.tasks)),
-      interval(score.speed_up, is_bound=score.is_speed_up_bound),
+      interval(score.speed_up, at_most=score.speed_up_at_most),
       of(score.num_censored, score.num_speed_ups),
       "1" if score.name == REFERENCE else interval(score.speed_ratio),
       "1" if score.name == REFERENCE else interval(score.loss_ratio),
@@ -69,8 +69,8 @@ def overview(found: Standings) -> Table:
     "envelope of Adam's learning rates needs for the loss that the optimizer "
     "ends at, in the mean over seeds, over the steps taken (VeLO); censored on "
     "tasks where Adam never got as low, and then counted as what was looked "
-    "at, so that the mean may be no more than a lower bound (at least, and "
-    "from the lower end of its interval); 0 where a run diverged. The "
+    "at, so that the mean, or the upper end of its interval, may be no more "
+    "than a lower bound (at least, more than); 0 where a run diverged. The "
     "envelope's seeds are not drawn anew. Speed ratio and loss ratio: against "
     "Adam at its best constant rate, run by run (after Celo); above 1 is "
     "better. Adam's own speed-up is what there is to reach: below 1 where it "
@@ -112,8 +112,9 @@ def wins(found: Standings) -> Table:
     ("Optimizer", *_WON_HEADER, "Ended badly / blew up", "Worst task"),
     rows,
     f"{_WON}{OVER_TASKS}{_sure_note(scored)}{FAILED}Worst: ratio of "
-    f"{REFERENCE}'s mean final loss to that of the optimizer, where a run of "
-    f"it diverged, or {REFERENCE} ends at exactly 0 and it does not.",
+    f"{REFERENCE}'s mean final loss to that of the optimizer; instead of it "
+    f"diverged where a run of it did, and {REFERENCE} at 0 where that ends at "
+    "exactly 0 and it does not.",
   )
 
 

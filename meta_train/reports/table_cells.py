@@ -35,25 +35,31 @@ def of(count: int, everything: int) -> Cell:
   return Cell(f"{count} of {everything}", value=count, of=everything)
 
 
-def interval(estimate: Estimate | None, *, is_bound: bool = False) -> Cell:
+def interval(
+  estimate: Estimate | None, *, at_most: Estimate | None = None
+) -> Cell:
   """Returns a number with its interval; of a lower bound, with the lower end.
 
   Args:
     estimate: the number; `None` where there is none.
-    is_bound: whether it is only known to be at least that large.
+    at_most: what it may be at most, if it is not known exactly: where that is
+      larger, the number, or the upper end, is only a lower bound.
   """
   if estimate is None:
     return Cell("none", value=None)
-  ends = {"low": estimate.low, "high": None if is_bound else estimate.high}
+  at_most = at_most or estimate
+  is_bound = at_most.value > estimate.value
+  is_open = is_bound or at_most.high > estimate.high
+  ends = {"low": estimate.low, "high": None if is_open else estimate.high}
   return Cell(
-    _interval(estimate, is_bound),
+    _interval(estimate, is_bound, is_open),
     value=estimate.value,
     **(ends if estimate.has_interval else {}),
     **({"bound": "at least"} if is_bound else {}),
   )
 
 
-def _interval(estimate: Estimate, is_bound: bool) -> str:
+def _interval(estimate: Estimate, is_bound: bool, is_open: bool) -> str:
   value, low, high = (_plain(x) for x in estimate)
   if not estimate.has_interval:
     return f"{'at least ' if is_bound else ''}{value}"
@@ -61,7 +67,7 @@ def _interval(estimate: Estimate, is_bound: bool) -> str:
     return value
   if is_bound or np.isinf(estimate.value):
     return f"{'at least ' if is_bound else ''}{value} (from {low})"
-  return f"{value} ({low} to {high})"
+  return f"{value} ({low} to {'more than ' if is_open else ''}{high})"
 
 
 def _plain(value: float) -> str:

@@ -32,17 +32,15 @@ exchanged, so that nothing is censored: with l the worse of both last losses,
 M the smooth and monotone curves. Zero where the candidate diverged, and 1
 where both did.
 
-Names: `SpeedUp`, `speed_up`, `is_bound`, `speed_ratio`, `steps_to_reach`,
-`REACHED`.
+Names: `SpeedUp`, `speed_up`, `speed_ratio`, `steps_to_reach`, `REACHED`.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from meta_train.evaluation.measures import aggregate, smoothing
+from meta_train.evaluation.measures import smoothing
 
 #: Share of E's lowest value by which a loss may be below it and count as equal:
 #: of rounding to five digits 5e-5, and of ties 1e-5.
@@ -107,7 +105,8 @@ def speed_up(
   levels, where = np.unique(losses, return_inverse=True)
   lowest = np.min(envelope, initial=np.inf)
   slack = REACHED * abs(lowest) if np.isfinite(lowest) else 0.0
-  near = (levels < lowest) & (lowest - levels <= slack)
+  with np.errstate(invalid="ignore"):  # Where both are infinite.
+    near = (levels < lowest) & (lowest - levels <= slack)
   steps = np.asarray(
     [
       steps_to_reach(envelope, level, every=every)
@@ -117,18 +116,6 @@ def speed_up(
   censored = np.isinf(steps)
   bound = len(envelope) * every
   return SpeedUp(np.where(censored, bound, steps) / num_steps, censored)
-
-
-def is_bound(speed_ups: Iterable[SpeedUp]) -> bool:
-  """Returns whether the interquartile mean of speed-ups is a bound.
-
-  It is where one of the middle half is censored.
-
-  Args:
-    speed_ups: one of each task.
-  """
-  ordered = sorted((float(up.value), bool(up.censored)) for up in speed_ups)
-  return any(censored for _, censored in aggregate.middle_half(ordered))
 
 
 def speed_ratio(
