@@ -226,6 +226,7 @@ def _run(config: MakeBaselinesConfig) -> None:
   wanted = choose_baselines(config.baselines)
   folder = pathlib.Path(config.folder or baseline_files.FOLDER).expanduser()
   with folder_lock.hold(folder):
+    _check_kept(tasks, folder, num_steps=config.steps, num_seeds=config.seeds)
     make(
       tasks,
       wanted,
@@ -249,6 +250,25 @@ def _check_shipped(config: MakeBaselinesConfig) -> None:
       raise UserError(
         f"--{flag}={given} would overwrite the package's own results, which "
         f"are of {shipped}; name a --folder for others"
+      )
+
+
+def _check_kept(
+  tasks: Iterable[Any], folder: pathlib.Path, *, num_steps: int, num_seeds: int
+) -> None:
+  """Refuses to put other runs in place of those of a folder."""
+  for task in tasks:
+    path = baseline_files.path_of(task, folder)
+    results = baseline_files.load(path)
+    if results is None:
+      continue
+    kept_steps = results.header.get("num_steps")
+    kept_seeds = len(results.header.get("seeds", ()))
+    if (kept_steps, kept_seeds) != (num_steps, num_seeds):
+      raise UserError(
+        f"{path} holds runs of {kept_steps} steps and {kept_seeds} seeds, "
+        f"which --steps={num_steps} --seeds={num_seeds} would replace; name "
+        "another --folder"
       )
 
 

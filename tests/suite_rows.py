@@ -81,6 +81,7 @@ def adam_rows(task, **options):
   rows.append(
     {
       **row(task, "adam", "envelope", None, None, np.ones(N)),
+      "seeds": list(range(SEEDS)),
       "final": {},
       "curve": envelope.tolist(),
     }

@@ -15,6 +15,7 @@ from meta_train.evaluation import (
   baseline_runs,
   evaluation_folder,
   evaluation_plan,
+  row_standings,
 )
 from meta_train.evaluation.candidates import Candidate, Variant
 from meta_train.evaluation.definition import definition
@@ -255,10 +256,17 @@ def test_envelopes_of_more_seeds_are_told(tiny_results, monkeypatch):
   monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())._replace(num_seeds=SEEDS - 1)
   ours = _candidate_row(tiny_results, group="ours")
-  found, (sentence,) = evaluation_plan.shipped_baselines(plan, [ours])
+  found, problems = evaluation_plan.shipped_baselines(plan, [ours])
   assert {row["optimizer"] for row in found} == {"adam", "sgd"}
-  assert f"more than the {SEEDS - 1} seeds" in sentence
-  assert "quadratic" in sentence
+  assert problems == []
+  (envelope,) = (row for row in found if row["role"] == "envelope")
+  assert envelope["seeds"] == list(range(SEEDS))
+  # So it is told of the rows, wherever they are read.
+  whole = next(row for row in found if row["curve"] and row["seed"] == 0)
+  changes = {"optimizer": "ours", "role": "learned", "learning_rate": None}
+  _, told = row_standings.standings([{**whole, **changes}, *found])
+  assert any("means over other seeds than those of ours" in x for x in told)
+  assert any("(quadratic)" in x for x in told)
 
 
 def _plan(task, wanted=(ADAM, SGD)):

@@ -186,7 +186,12 @@ def test_two_programs_do_not_write_the_same_files(tmp_path, capsys):
   said = capsys.readouterr().err
   assert "being written by another program" in said and said.count("\n") == 1
   assert make_baselines.main([*flags, "--baselines=sgd"]) == 0
-  assert (tmp_path / "griewank.jsonl.gz").exists()
+  made = (tmp_path / "griewank.jsonl.gz").read_bytes()
+  # Nor does one replace what it took long to make.
+  flags[2] = "--seeds=2"
+  assert make_baselines.main([*flags, "--baselines=sgd"]) == 2
+  assert "holds runs of 2 steps and 1 seeds" in capsys.readouterr().err
+  assert (tmp_path / "griewank.jsonl.gz").read_bytes() == made
 
 
 def test_provenance_is_of_what_is_there(tiny_copy):

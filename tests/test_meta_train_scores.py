@@ -97,6 +97,36 @@ def test_twice_the_speed_with_seeds_at_different_levels(factor, censored):
   assert np.isinf(score.speed_up_at_most.value) == bool(censored)
 
 
+def test_where_nothing_moves_rounding_is_no_failure():
+  rows = _final("one", "flt", [1.0] * 5)
+  rows += _final("one", "adam", [1.0] * 5, "baseline", 0.1)
+  for row in rows:
+    row["curve"] = [1.0 for _ in row["curve"]]
+    row["first_loss"] = row["last_loss"] = 1.0
+    row["final"]["train"]["loss"] = 1.0 + 1e-7
+  found, _ = row_standings.standings(rows)
+  assert scores.score(found, "flt", "adam").failures == (0, 0)
+
+
+def test_ranks_are_of_common_seeds():
+  """One that lacks the run from a hard seed is not the better for it."""
+  made = suite_rows.adam_rows("one")
+  for row in made:
+    if row["seed"] == 4 and row["role"] == "baseline":
+      row["final"]["train"]["loss"] += 1.0
+  best = [row for row in made if row["learning_rate"] == 0.1]
+  for row in best:
+    worse = 1.1 * row["final"]["train"]["loss"]
+    if row["seed"] != 4:
+      ours = {**row, "optimizer": "flt", "role": "learned"}
+      ours["final"] = {**row["final"], "train": {"loss": worse}}
+      made.append({**ours, "learning_rate": None})
+  found, problems = row_standings.standings(made)
+  assert scores.score(found, "flt", "adam").won.value == 0.0
+  assert rankings.average_ranks(found) == {"flt": 2.0, "adam": 1.0}
+  assert any("speed-ups therefore depend" in each for each in problems)
+
+
 def test_what_censored_tasks_leave_open_of_a_mean_is_told():
   """A task that was censored at 2 may belong above others at 3."""
 

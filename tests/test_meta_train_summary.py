@@ -34,6 +34,25 @@ def test_headline_says_who_won(learned, verdict):
 
 
 @pytest.mark.parametrize(
+  ("learned", "verdict"),
+  [(0.1, "ends lower than"), (0.2, "is level with"), (0.3, "ends higher than")],
+)
+def test_one_seed_shows_no_winner(learned, verdict):
+  rows = evaluation_rows.rows(learned=learned)
+  result, _ = _one([row for row in rows if row["seed"] == 0])
+  said = headline(result, "adam")
+  assert verdict in said and "without an interval" in said
+  found = compare_runs(result.learned, result.tuned["adam"])
+  assert np.isnan(found.mean_ratio_low) and np.isnan(found.mean_ratio_high)
+
+
+def test_nobody_beats_another_by_rounding():
+  result, _ = _one(evaluation_rows.rows(learned=0.2 * (1 - 1e-7)))
+  said = headline(result, "adam")
+  assert "is level with" in said and "ratio 1.00" in said
+
+
+@pytest.mark.parametrize(
   ("learned", "verdict"), [(0.1, "beats"), (0.2, "is level"), (0.3, "loses to")]
 )
 def test_negative_losses_have_a_winner_and_no_ratio(learned, verdict):

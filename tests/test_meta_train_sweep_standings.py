@@ -3,7 +3,7 @@
 import pytest
 import suite_rows
 
-from meta_train.evaluation import sweep_standings
+from meta_train.evaluation import sweep_standings, sweeps
 from meta_train.reports import plot_style, suite_plots, sweep_tables
 
 
@@ -80,6 +80,60 @@ def test_settings_are_compared_on_the_tasks_that_all_of_them_have():
   assert scored[0].loss_ratio == scored[1].loss_ratio
   (sentence,) = sweep_tables.left_out(sweep)
   assert "two can't be scored at all settings" in sentence
+
+
+def test_settings_are_in_the_order_of_their_sweep():
+  def at(value, task):
+    made = suite_rows.candidate_rows(task, "flt", 2.0)
+    setting = {"sweep": "batch_size", "value": value}
+    return [{**row, "setting": setting} for row in made]
+
+  # The first task has no batches to make smaller or larger.
+  rows = at("x1", "one")
+  for value in ("x4", "unheard of", "x0.25", "x2", "x1", "x0.5"):
+    rows += at(value, "two")
+  (sweep,), _ = sweep_standings.sweeps_in(rows)
+  assert list(sweep.settings) == [
+    *(setting.value for setting in sweeps.make_sweep("batch_size")),
+    "unheard of",
+  ]
+
+
+def test_loss_ratios_are_of_tasks_that_have_one_at_all_settings():
+  """A task whose loss becomes negative is in none of them, and that is told."""
+
+  def rows(below):
+    made = []
+    for task, factor in (("one", 1.2), ("two", 3.0)):
+      for row in (
+        *suite_rows.candidate_rows(task, "flt", factor),
+        *suite_rows.adam_rows(task)[:-1],
+      ):
+        if task == "two":
+          row["final"]["train"]["loss"] -= below
+        made.append(row)
+    return made
+
+  sweep, _ = _sweep("horizon", x1=rows(0.0), x5=rows(1.0))
+  first, second = sweep_tables.sweep_scores(sweep)["flt"]
+  assert first.loss_ratio == second.loss_ratio
+  assert first.won.value == second.won.value == 1.0  # Of both tasks.
+  note = sweep_tables.sweep_table(sweep).note
+  assert "A negative loss has no loss ratio: flt on 1 of 2 tasks." in note
+
+
+def test_baselines_that_were_asked_for_are_shown_beside():
+  rows = [
+    *suite_rows.candidate_rows("one", "flt", 2.0),
+    *suite_rows.adam_rows("one")[:-1],
+    *suite_rows.candidate_rows("one", "muon", 1.5, role="baseline"),
+  ]
+  for row in rows:
+    if row["optimizer"] == "muon":
+      row["learning_rate"] = 0.01
+  sweep, _ = _sweep("horizon", x1=rows, x5=rows)
+  shown = [row[:2] for row in sweep_tables.sweep_table(sweep).rows]
+  assert shown == [[n, v] for n in ("flt", "muon") for v in ("x1", "x5")]
 
 
 def test_settings_without_a_common_task_are_told():

@@ -9,7 +9,7 @@ version of optax is told. `python -m meta_train.make_baselines` makes the
 files, and `meta_train.evaluation.baseline_files` reads and writes them.
 
 Names: `read`, `beside`, `mark`, `is_shipped`, `check_paired`,
-`of_other_versions`, `has_more_seeds`.
+`of_other_versions`.
 """
 
 import os
@@ -117,7 +117,10 @@ def _unchanged(
       changed.append(baseline.name)
       continue
     found[baseline.name] = [
-      row
+      # An envelope is of all runs, however many are compared on.
+      {"seeds": results.header["seeds"], **row}
+      if row["role"] == "envelope"
+      else row
       for row in results.rows
       if row["optimizer"] == baseline.name and row["seed"] in numbers
     ]
@@ -150,20 +153,6 @@ def of_other_versions(
     f"differ, make them anew with {REMAKE}"
     for version, each in versions.items()
   ]
-
-
-def has_more_seeds(
-  task: Any, num_seeds: int, folder: str | os.PathLike | None = None
-) -> bool:
-  """Whether a task's runs, and so its envelope, are of more seeds than these.
-
-  Args:
-    task: the task.
-    num_seeds: runs to compare on.
-    folder: of the files; `None`: that of the package.
-  """
-  results = baseline_files.load(baseline_files.path_of(task, folder))
-  return results is not None and len(results.header["seeds"]) > num_seeds
 
 
 def beside(

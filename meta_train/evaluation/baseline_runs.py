@@ -147,7 +147,7 @@ def _full_grid(task, baseline, seeds, setting, shared, extra) -> list[Row]:
   best = _best(rows)
   rows = [row if row["learning_rate"] == best else _bare(row) for row in rows]
   if extra:
-    rows.append(run_rows.envelope_row(common, baseline.name, curves))
+    rows.append(run_rows.envelope_row(common, baseline.name, curves, seeds))
   return rows
 
 

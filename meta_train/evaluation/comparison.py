@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
     candidate_mean: mean loss of the candidate.
     reference_mean: mean loss of the reference.
     mean_ratio: candidate_mean / reference_mean.
-    mean_ratio_low: lower end of its bootstrap interval.
+    mean_ratio_low: lower end of its bootstrap interval; NaN of one run.
     mean_ratio_high: upper end of its bootstrap interval.
     wins: runs in which the candidate is lower.
     ties: runs in which both are equal but for rounding, see `measures.ties`.
@@ -112,19 +112,21 @@ def compare(
       "give both optimizers the same, at least one, number of runs."
     )
   size, tied = candidate.size, ties.tied(candidate, reference)
+  # What differs by rounding alone has a ratio of 1.
+  ours = np.where(tied, reference, candidate)
   draws = np.random.default_rng(seed).integers(size, size=(num_resamples, size))
-  resampled = ratio(
-    candidate[draws].mean(axis=1), reference[draws].mean(axis=1)
-  )
+  resampled = ratio(ours[draws].mean(axis=1), reference[draws].mean(axis=1))
   tail = (1.0 - confidence) / 2.0
   # Interpolating between two infinities would give NaN; the nearest draw
   # does not.
   low, high = np.quantile(resampled, [tail, 1.0 - tail], method="nearest")
+  if size == 1:  # One seed shows nothing of what another would change.
+    low = high = np.nan
   return Comparison(
     num_pairs=size,
     candidate_mean=float(candidate.mean()),
     reference_mean=float(reference.mean()),
-    mean_ratio=float(ratio(candidate.mean(), reference.mean())),
+    mean_ratio=float(ratio(ours.mean(), reference.mean())),
     mean_ratio_low=float(low),
     mean_ratio_high=float(high),
     wins=int(((candidate < reference) & ~tied).sum()),

@@ -86,16 +86,15 @@ def local_source(*modules: types.ModuleType | None) -> str:
       texts[module.__name__] = inspect.getsource(module)
     except (OSError, TypeError):
       texts[module.__name__] = ""
-    left += filter(_is_local, map(inspect.getmodule, vars(module).values()))
+    imported = map(inspect.getmodule, vars(module).values())
+    left += [each for each in imported if each and _is_local(each)]
   return "".join(texts[name] for name in sorted(texts))
 
 
-def _is_local(module: types.ModuleType | None) -> bool:
+def _is_local(module: types.ModuleType) -> bool:
   """Whether a module is a user's own file."""
   file = getattr(module, "__file__", None)
-  if module is None or not file:
-    return False
-  if module.__name__.partition(".")[0] in _OURS:
+  if not file or module.__name__.partition(".")[0] in _OURS:
     return False
   return not any(map(pathlib.Path(file).resolve().is_relative_to, _INSTALLED))
 

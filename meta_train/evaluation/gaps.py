@@ -59,6 +59,8 @@ def gaps(
         f"{REFERENCE} has no envelope on {', '.join(lacking)}: there are no "
         "speed-ups there."
       )
+    if speed_ups:
+      problems += _other_seeds(found)
   else:
     problems.append(
       f"there are no runs of {REFERENCE}, which speed-ups and ratios are "
@@ -127,6 +129,22 @@ def _unpaired(found: Standings) -> list[str]:
   ]
 
 
+def _other_seeds(found: Standings) -> list[str]:
+  """Says where an envelope is a mean over other seeds than a candidate's."""
+  tasks: dict[str, list[str]] = {}
+  for task, envelope in found.envelopes.items():
+    for name in found.candidates:
+      runs = found.runs[task].get(name)
+      if runs and envelope.seeds not in (None, frozenset(runs.seeds)):
+        tasks.setdefault(name, []).append(task)
+  return [
+    f"the envelopes of {REFERENCE} are means over other seeds than those of "
+    f"{name}, whose speed-ups therefore depend on how easy its seeds are "
+    f"({', '.join(there)}); evaluate it on as many seeds."
+    for name, there in tasks.items()
+  ]
+
+
 def few_common(found: Standings) -> list[str]:
   """Says when ranks and profile leave tasks out.
 
@@ -138,5 +156,5 @@ def few_common(found: Standings) -> list[str]:
     return []
   return [
     f"ranks and the performance profile are of {count} of {all_tasks} tasks, "
-    "those that all optimizers have runs on."
+    "those that all optimizers have runs on, from a seed in common."
   ]

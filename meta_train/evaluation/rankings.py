@@ -1,7 +1,7 @@
 """All optimizers at once: ranks, times to a target, performance profile.
 
 Idea: these compare every optimizer with every other, and so are taken on the
-tasks that all of them have.
+tasks, and the seeds, that all of them have.
 
 Names: `mean_losses`, `average_ranks`, `times_to_target`, `profile_of`.
 """
@@ -27,11 +27,20 @@ def mean_losses(
   """
   tasks = found.common_tasks
   losses = [
-    [found.runs[task][name].losses.mean() for name in found.optimizers]
+    [
+      found.runs[task][name].losses[_common(found, task, name)].mean()
+      for name in found.optimizers
+    ]
     for task in tasks
   ]
   shape = (len(tasks), len(found.optimizers))
   return tasks, np.asarray(losses, float).reshape(shape)
+
+
+def _common(found: Standings, task: str, name: str) -> list[int]:
+  """Returns which runs of an optimizer are from seeds that all others have."""
+  seeds = found.runs[task][name].seeds
+  return [seeds.index(seed) for seed in found.common_seeds(task)]
 
 
 def average_ranks(found: Standings) -> dict[str, float]:
@@ -69,7 +78,11 @@ def times_to_target(
 
 def _time_to(found: Standings, task: str, name: str) -> float:
   def curve(optimizer: str) -> Float[np.ndarray, "points"]:
-    return smoothing.smooth(found.runs[task][optimizer].curves).mean(axis=0)
+    curves = found.runs[task][optimizer].curves
+    # Of a bare row there are none.
+    if len(curves):
+      curves = curves[_common(found, task, optimizer)]
+    return smoothing.smooth(curves).mean(axis=0)
 
   reference, values = curve(REFERENCE), curve(name)
   if not reference.size or not values.size:

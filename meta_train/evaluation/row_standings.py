@@ -280,7 +280,9 @@ def _envelope(group: Sequence[Row]) -> Envelope | None:
       values = [np.inf if x is None else x for x in row["curve"]]
       # Rounding to five digits may not make it rise.
       return Envelope(
-        smoothing.monotone(np.asarray(values)), row["curve_every"]
+        smoothing.monotone(np.asarray(values)),
+        row["curve_every"],
+        frozenset(row["seeds"]) if "seeds" in row else None,
       )
   return None
 

@@ -84,7 +84,10 @@ def curve_rows(
 
 
 def envelope_row(
-  common: Mapping[str, Any], optimizer: str, curves: Curves
+  common: Mapping[str, Any],
+  optimizer: str,
+  curves: Curves,
+  seeds: Sequence[int],
 ) -> Row:
   """Returns the row of the lower envelope of a grid of learning rates.
 
@@ -92,6 +95,7 @@ def envelope_row(
     common: fields of all rows.
     optimizer: whose grid it is.
     curves: of all rates and seeds, with the steps beyond the measurement.
+    seeds: numbers of the runs, which the row tells.
   """
   losses = np.asarray(curves.losses)
   every = points_of(losses.shape[-1])
@@ -104,6 +108,7 @@ def envelope_row(
     **common,
     **Variant(optimizer, "envelope")._asdict(),
     "seed": None,
+    "seeds": list(seeds),
     "final": {},
     "curve_every": every,
     "curve": _short(envelope),

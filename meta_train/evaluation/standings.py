@@ -23,10 +23,12 @@ class Envelope:
   Attributes:
     values: never rising; point i is after (i + 1) `every` steps.
     every: steps to a point.
+    seeds: numbers of the runs that it is a mean over; `None`: not told.
   """
 
   values: Float[np.ndarray, "points"]
   every: int
+  seeds: frozenset[int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +75,20 @@ class Standings:
 
   @property
   def common_tasks(self) -> list[str]:
-    """Tasks that all optimizers have runs on."""
-    return [
-      task
-      for task in self.tasks
-      if set(self.optimizers) <= set(self.runs[task])
+    """Tasks that all optimizers have runs on, from a seed in common."""
+    return [task for task in self.tasks if self.common_seeds(task)]
+
+  def common_seeds(self, task: str) -> list[int]:
+    """Returns the seeds that all optimizers have runs from.
+
+    Args:
+      task: name of the task.
+    """
+    seeds = [
+      set(runs.seeds if (runs := self.runs[task].get(name)) else ())
+      for name in self.optimizers
     ]
+    return sorted(set.intersection(*seeds)) if seeds else []
 
   def has_held_out_data(self, task: str) -> bool:
     """Whether losses on held-out data are of other data than training losses.

@@ -290,6 +290,11 @@ def _verdict(
 ) -> tuple[str, str]:
   """Returns who is ahead, and what says so."""
   low, high = found.mean_ratio_low, found.mean_ratio_high
+  if found.num_pairs == 1:
+    why = f"ratio {found.mean_ratio:.2f}, of one seed, so without an interval"
+    if found.ties:
+      return "is level with", why
+    return "ends lower than" if found.wins else "ends higher than", why
   if np.isnan([found.mean_ratio, low, high]).any():
     below, above = (
       paired.sign_flip_p(*pair) for pair in ((losses, others), (others, losses))

@@ -6,7 +6,7 @@ Names: `Sweep`, `sweeps_in`.
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from meta_train.evaluation import row_standings
+from meta_train.evaluation import row_standings, sweeps
 from meta_train.evaluation.gaps import gaps
 from meta_train.evaluation.standings import Standings
 from meta_train.rows import Row
@@ -21,7 +21,7 @@ class Sweep:
 
   Attributes:
     name: of the sweep.
-    settings: value -> the standings there, in the order of the rows. What a
+    settings: value -> the standings there, in the order of the sweep. What a
       baseline is not told changes nothing for it: its runs of the one setting
       that has some are at all of them.
   """
@@ -47,19 +47,32 @@ def sweeps_in(
     if row["setting"]:
       settings = found.setdefault(row["setting"]["sweep"], {})
       settings.setdefault(row["setting"]["value"], []).append(row)
-  sweeps: list[Sweep] = []
+  made: list[Sweep] = []
   problems: list[str] = []
   for name, each in found.items():
     there: dict[str, Standings] = {}
-    for value, group in each.items():
+    for value, group in _in_order(name, each):
       kept, left_out = row_standings.of_newest_definition(group)
       there[value] = row_standings.of_rows(kept)
       problems += [f"{name} {value}: {sentence}" for sentence in left_out]
     if name in TOLD:
       there = _with_untold(there)
     problems += _sweep_gaps(name, there, num_seeds)
-    sweeps.append(Sweep(name, there))
-  return sweeps, problems
+    made.append(Sweep(name, there))
+  return made, problems
+
+
+def _in_order(
+  sweep: str, settings: Mapping[str, list[Row]]
+) -> list[tuple[str, list[Row]]]:
+  """Returns settings in the order of their sweep, those it lacks behind."""
+  known: list[str] = []
+  if sweep in sweeps.list_sweeps():
+    known = [each.value for each in sweeps.make_sweep(sweep)]
+  return sorted(
+    settings.items(),
+    key=lambda item: known.index(item[0]) if item[0] in known else len(known),
+  )
 
 
 def _sweep_gaps(

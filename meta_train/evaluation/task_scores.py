@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from meta_train.evaluation.baseline_runs import REFERENCE
-from meta_train.evaluation.measures import paired, ratios, speedup
+from meta_train.evaluation.measures import paired, ratios, speedup, ties
 from meta_train.evaluation.standings import Standings
 from meta_train.evaluation.summary import Runs
 
@@ -160,7 +160,8 @@ def failures(found: Standings, task: str, name: str) -> Failures:
     name: the optimizer.
   """
   runs, began = found.runs[task][name], found.first[task][name]
-  ended_badly = ~np.isfinite(runs.losses) | (runs.losses > began)
+  above = (runs.losses > began) & ~ties.tied(runs.losses, began)
+  ended_badly = ~np.isfinite(runs.losses) | above
   settled = int(np.ceil(SETTLED * runs.curves.shape[-1]))
   highest = runs.curves[:, settled:].max(axis=-1, initial=-np.inf)
   blew_up = ~ended_badly & (highest > began + np.abs(began))

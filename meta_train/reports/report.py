@@ -205,6 +205,8 @@ def _number(value: float | None) -> str:
 def _interval(found: Comparison | None) -> str:
   if found is None or np.isnan(found.mean_ratio):
     return "none"
+  if np.isnan(found.mean_ratio_low):
+    return f"{found.mean_ratio:.3g}"
   return (
     f"{found.mean_ratio:.3g} ({found.mean_ratio_low:.3g} to "
     f"{found.mean_ratio_high:.3g})"

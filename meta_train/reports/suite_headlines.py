@@ -66,7 +66,7 @@ def _why_no_score(found: Standings, name: str) -> str:
 def _headline(score: Score, best: Score | None, num_steps: int) -> str:
   """Says how an optimizer did beside tuned Adam, and the best of all Adams."""
   share = _share(
-    score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
+    score.won_over_tasks, table_cells.count_of_tasks(len(score.tasks)), _BOTH
   )
   text = f"{score.name} wins {share} against tuned {REFERENCE}"
   if best is not None:
@@ -93,7 +93,7 @@ def _headline(score: Score, best: Score | None, num_steps: int) -> str:
 def _against(score: Score) -> str:
   """Says how an optimizer did beside the first of those under evaluation."""
   share = _share(
-    score.won_over_tasks, suite_tables.count_of_tasks(len(score.tasks)), _BOTH
+    score.won_over_tasks, table_cells.count_of_tasks(len(score.tasks)), _BOTH
   )
   text = f"{score.name} wins {share} against {score.other}"
   if score.loss_ratio is not None:

@@ -262,6 +262,8 @@ def sweep_ratios(
         for i, score in enumerate(each)
         if score is not None and score.loss_ratio is not None
       ]
+      if not points:
+        continue
       places = [i for i, _ in points]
       shown = np.asarray([tuple(estimate) for _, estimate in points])
       infinite = np.isinf(shown[:, 0])

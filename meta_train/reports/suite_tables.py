@@ -1,11 +1,10 @@
 """Tables of what optimizers achieve on a suite as a whole.
 
 Names: `overview`, `wins`, `against_baselines`, `against_first`,
-`against_first_scores`, `count_of_tasks`, `best_adam_note`, `AT_EDGE`,
-`OVER_TASKS`.
+`against_first_scores`, `best_adam_note`, `AT_EDGE`, `OVER_TASKS`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from meta_train.evaluation import rankings
 from meta_train.evaluation import scores as scores_lib
@@ -20,10 +19,12 @@ from meta_train.evaluation.scores import Score
 from meta_train.evaluation.standings import Standings
 from meta_train.reports.table_cells import (
   FAILED,
+  count_of_tasks,
   counts,
   ends_of_share,
   failed_briefly,
   interval,
+  no_ratio,
   of,
   share,
   sure,
@@ -76,7 +77,7 @@ def overview(found: Standings) -> Table:
     "better. Adam's own speed-up is what there is to reach: below 1 where it "
     "is at its floor long before the end. Bytes per parameter: what the "
     "optimizer keeps, on all of its tasks, over their parameters."
-    + _no_ratio({score.name: score for score in scored}),
+    + no_ratio({score.name: score for score in scored}),
   )
 
 
@@ -176,35 +177,6 @@ def _sure_note(scored: Iterable[Score]) -> str:
   )
 
 
-def _no_ratio(scored: Mapping[str, Score]) -> str:
-  """Says which lines leave tasks out, those that leave as many together."""
-  found: dict[str, list[str]] = {}
-  for line, score in scored.items():
-    if score.num_without_ratio:
-      where = f"{score.num_without_ratio} of {count_of_tasks(len(score.tasks))}"
-      found.setdefault(where, []).append(line)
-  if not found:
-    return ""
-  said = "; ".join(
-    f"{_lines(lines, list(scored))} on {where}"
-    for where, lines in found.items()
-  )
-  return f" A negative loss has no loss ratio: {said}."
-
-
-def _lines(lines: Sequence[str], everything: Sequence[str]) -> str:
-  """Names some of all lines, or the others where those are fewer."""
-  others = [line for line in everything if line not in lines]
-  if len(lines) <= len(others) or len(lines) == 1:
-    return ", ".join(lines)
-  return f"all but {', '.join(others)}" if others else "all"
-
-
-def count_of_tasks(count: int) -> str:
-  """Returns a number of tasks in words."""
-  return "1 task" if count == 1 else f"{count} tasks"
-
-
 def against_baselines(found: Standings) -> Table:
   """Returns each candidate against each baseline, and the best of all Adams.
 
@@ -237,7 +209,7 @@ def against_baselines(found: Standings) -> Table:
     + ("Speed ratio", "Loss ratio", "At edge"),
     rows,
     f"{best_adam_note(found)}{AT_EDGE} {_WON}{OVER_TASKS}"
-    f"{_sure_note(scored)}" + _no_ratio(lines).strip(),
+    f"{_sure_note(scored)}" + no_ratio(lines).strip(),
   )
 
 
@@ -293,7 +265,7 @@ def against_first(found: Standings) -> Table:
     f"means over all runs, above 1 better than {first}. {_WON_BY}. {OVER_TASKS}"
     f"{_sure_note(scored)}{FAILED}Worst: ratio of {first}'s mean final loss to "
     f"that of the optimizer."
-    + _no_ratio({score.name: score for score in scored}),
+    + no_ratio({score.name: score for score in scored}),
   )
 
 

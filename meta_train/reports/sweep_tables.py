@@ -3,40 +3,84 @@
 Names: `sweep_table`, `sweep_scores`, `common_tasks`, `left_out`.
 """
 
+import dataclasses
+
+import numpy as np
+
 from meta_train.evaluation import scores as scores_lib
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.scores import Score
 from meta_train.evaluation.sweep_standings import Sweep
-from meta_train.reports.table_cells import FAILED, failed, interval, share
+from meta_train.reports.table_cells import (
+  FAILED,
+  failed,
+  interval,
+  no_ratio,
+  share,
+)
 from meta_train.reports.tables import Table
 
 
 def sweep_scores(sweep: Sweep) -> dict[str, list[Score | None]]:
-  """Returns each candidate's scores at each setting.
+  """Returns each optimizer's scores against Adam at each setting.
 
-  So that settings can be compared, only tasks count that a candidate and Adam
-  have at each setting that has both of them.
+  So that settings can be compared, only tasks count that an optimizer and Adam
+  have at each setting that has both of them; for the loss ratio, only tasks
+  that have one at each.
 
   Args:
     sweep: the sweep.
   """
-  settings = list(sweep.settings.values())
-  names = {name: None for each in settings for name in each.candidates}
-  return {
-    name: [
-      scores_lib.score(each.only(common_tasks(sweep, name)), name, REFERENCE)
-      for each in settings
+  return {name: _scores(sweep, name) for name in _optimizers(sweep)}
+
+
+def _optimizers(sweep: Sweep) -> list[str]:
+  """Returns candidates, then baselines, but for Adam."""
+  settings = sweep.settings.values()
+  candidates = [name for each in settings for name in each.candidates]
+  baselines = [name for each in settings for name in each.baselines]
+  names = dict.fromkeys([*candidates, *baselines])
+  return [name for name in names if name != REFERENCE]
+
+
+def _scores(sweep: Sweep, name: str) -> list[Score | None]:
+  """Returns an optimizer's scores at each setting."""
+
+  def at(tasks):
+    return [
+      scores_lib.score(each.only(tasks), name, REFERENCE)
+      for each in sweep.settings.values()
     ]
-    for name in names
+
+  tasks = common_tasks(sweep, name)
+  found = at(tasks)
+  without = {
+    each.task
+    for score in found
+    if score is not None
+    for each in score.tasks
+    if np.isnan(each.loss_ratio).any()
   }
+  if not without:
+    return found
+  rest = at([task for task in tasks if task not in without])
+  return [
+    score
+    and dataclasses.replace(
+      score,
+      loss_ratio=narrow and narrow.loss_ratio,
+      num_without_ratio=len(without),
+    )
+    for score, narrow in zip(found, rest)
+  ]
 
 
 def common_tasks(sweep: Sweep, name: str) -> list[str]:
-  """Returns the tasks that a candidate can be scored on at all settings.
+  """Returns the tasks that an optimizer can be scored on at all settings.
 
   Args:
     sweep: the sweep.
-    name: the candidate; settings at which it, or Adam, has no runs at all
+    name: the optimizer; settings at which it, or Adam, has no runs at all
       don't count.
   """
   there = [
@@ -50,16 +94,16 @@ def common_tasks(sweep: Sweep, name: str) -> list[str]:
 
 
 def left_out(sweep: Sweep) -> list[str]:
-  """Returns a sentence for each candidate with tasks at some settings only.
+  """Returns a sentence for each optimizer with tasks at some settings only.
 
-  A candidate that no task is left for is told too.
+  One that no task is left for is told too.
 
   Args:
     sweep: the sweep.
   """
   sentences = []
   settings = list(sweep.settings.values())
-  for name in {name: None for each in settings for name in each.candidates}:
+  for name in _optimizers(sweep):
     common = common_tasks(sweep, name)
     others = {
       task: None
@@ -81,13 +125,14 @@ def left_out(sweep: Sweep) -> list[str]:
 
 
 def sweep_table(sweep: Sweep) -> Table:
-  """Returns the candidates at each setting of a sweep.
+  """Returns the optimizers at each setting of a sweep.
 
   Args:
     sweep: the sweep.
   """
   rows = []
-  for name, each in sweep_scores(sweep).items():
+  scored = sweep_scores(sweep)
+  for name, each in scored.items():
     for value, score in zip(sweep.settings, each):
       if score is not None:
         rows.append(
@@ -109,5 +154,12 @@ def sweep_table(sweep: Sweep) -> Table:
     rows,
     "Against Adam, tuned anew at each setting on one seed of its own, on the "
     f"tasks that have runs at all settings. {FAILED}Intervals are over seeds, "
-    "not over tasks.",
+    "not over tasks."
+    + no_ratio(
+      {
+        name: next(score for score in each if score is not None)
+        for name, each in scored.items()
+        if any(each)
+      }
+    ),
   )

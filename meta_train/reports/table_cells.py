@@ -1,8 +1,11 @@
 """Numbers of a suite as cells of a table.
 
 Names: `number`, `ratio`, `interval`, `of`, `failed`, `failed_briefly`, `share`,
-`ends_of_share`, `counts`, `sure`, `worst`, `FAILED`.
+`ends_of_share`, `counts`, `sure`, `worst`, `count_of_tasks`, `no_ratio`,
+`FAILED`.
 """
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -148,3 +151,40 @@ def ends_of_share(estimate: Estimate | None) -> Cell:
     low=estimate.low,
     high=estimate.high,
   )
+
+
+def no_ratio(scored: Mapping[str, Score]) -> str:
+  """Says which lines leave tasks out, those that leave as many together.
+
+  Args:
+    scored: what a line is called -> its scores.
+  """
+  found: dict[str, list[str]] = {}
+  for line, score in scored.items():
+    if score.num_without_ratio:
+      where = f"{score.num_without_ratio} of {count_of_tasks(len(score.tasks))}"
+      found.setdefault(where, []).append(line)
+  if not found:
+    return ""
+  said = "; ".join(
+    f"{_lines(lines, list(scored))} on {where}"
+    for where, lines in found.items()
+  )
+  return f" A negative loss has no loss ratio: {said}."
+
+
+def _lines(lines: Sequence[str], everything: Sequence[str]) -> str:
+  """Names some of all lines, or the others where those are fewer."""
+  others = [line for line in everything if line not in lines]
+  if len(lines) <= len(others) or len(lines) == 1:
+    return ", ".join(lines)
+  return f"all but {', '.join(others)}" if others else "all"
+
+
+def count_of_tasks(count: int) -> str:
+  """Returns a number of tasks in words.
+
+  Args:
+    count: the number.
+  """
+  return "1 task" if count == 1 else f"{count} tasks"

@@ -114,9 +114,12 @@ def overhead(rows: Iterable[Row]) -> Table | None:
     The table; `None` without rows.
   """
   rows = sorted(rows, key=lambda row: row["parameters"])
+  devices = list(dict.fromkeys(str(row["device"]) for row in rows))
+  many = len(devices) > 1
   cells = [
     [
       row["task"],
+      *([str(row["device"])] * many),
       _with_commas(row["parameters"]),
       row["optimizer"],
       _with_commas(1e6 * row["step_s"]),
@@ -132,13 +135,13 @@ def overhead(rows: Iterable[Row]) -> Table | None:
   return Table(
     "overhead",
     "What a step costs",
-    ("Task", "Parameters", "Optimizer", "Microseconds per step", "Adam's")
+    ("Task", *(["Device"] * many), "Parameters", "Optimizer")
+    + ("Microseconds per step", "Adam's")
     + ("Over Adam's", "State, bytes", "Bytes per parameter"),
     cells,
     "A step is loss, gradient and update of one run; the fastest of five "
-    "repetitions, taken in turns with Adam's, on "
-    + ", ".join(dict.fromkeys(str(row["device"]) for row in rows))
-    + ". The line of adam is Adam measured beside itself.",
+    f"repetitions, taken in turns with Adam's, on {', '.join(devices)}. The "
+    "line of adam is Adam measured beside itself.",
   )
 
 
