@@ -18,6 +18,8 @@ from flt_lopt.learned_optimizer import LearnedOptimizer
 DEFAULT_WEIGHTS = "flt-starter"
 #: Learning rates below are more likely a mistake than meant.
 MIN_USUAL = 0.01
+#: Where schedules are looked at if the number of steps is not known.
+PROBED_STEPS = 10_000
 
 
 @functools.lru_cache(maxsize=8)
@@ -47,15 +49,38 @@ def _get(weights):
   )
 
 
-def _warn_of_rate(learning_rate):
-  """Warns of a rate that was meant for Adam."""
-  if isinstance(learning_rate, int | float) and 0 < learning_rate < MIN_USUAL:
+def _warn_of_rate(learning_rate, num_steps):
+  """Warns of a rate, or a schedule, that was meant for Adam."""
+  rate = _largest(learning_rate, num_steps)
+  if rate is not None and 0 < rate < MIN_USUAL:
     warnings.warn(
-      f"learning_rate={learning_rate} multiplies a learned step size, of which "
+      f"learning_rate={rate:g} multiplies a learned step size, of which "
       "1.0 leaves all; one that suits Adam makes steps far too short. Leave it "
       "out.",
       stacklevel=3,
     )
+
+
+def _largest(learning_rate, num_steps) -> float | None:
+  """Returns a rate, or a schedule's largest of some steps, if it is known.
+
+  What is traced, and schedules of what is, are not.
+  """
+  if callable(learning_rate):
+    last = num_steps if isinstance(num_steps, int) else PROBED_STEPS
+    counts = {last * part // 20 for part in range(21)}
+    try:
+      rates = [_largest(learning_rate(count), None) for count in counts]
+    except Exception:  # It fails where it is used, if it does there too.
+      return None
+    known = [rate for rate in rates if rate is not None]
+    return max(known) if len(known) == len(rates) else None
+  if isinstance(learning_rate, jax.core.Tracer):
+    return None
+  try:
+    return float(learning_rate)
+  except (TypeError, ValueError):
+    return None
 
 
 def flt(
@@ -112,7 +137,7 @@ def flt(
     learning_rate: multiplier of every update, a number or an optax schedule;
       1 leaves the learned step size, and its warm-up and decay, as they are.
       It is no rate of Adam's: 3e-4 would make steps 3,000 times too short,
-      and numbers below 0.01 are warned of.
+      and numbers, or schedules that stay, below 0.01 are warned of.
     weight_decay: strength of decoupled weight decay as in `optax.adamw`, a
       number or an optax schedule, in units of the learned step size and
       schedule, on top of the learned one.
@@ -144,7 +169,7 @@ def flt(
     Learning to Train Transformers with Transformers" (2023); Loshchilov &
     Hutter, "Decoupled Weight Decay Regularization" (2019).
   """
-  _warn_of_rate(learning_rate)
+  _warn_of_rate(learning_rate, num_steps)
   config, theta = _get(weights)
   return LearnedOptimizer(config).transform(
     theta,

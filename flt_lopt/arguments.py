@@ -3,8 +3,8 @@
 Whatever can't be used is refused with the value, the rule and the remedy,
 before it becomes an error about shapes inside a compiled step.
 
-Main names: `check_num_steps`, `check_theta`, `work_dtype`, `gradients`,
-`roles`, `decay_per_tensor`.
+Main names: `check_num_steps`, `check_number`, `check_theta`, `work_dtype`,
+`gradients`, `roles`, `decay_per_tensor`.
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from flt_lopt import kernel
@@ -85,6 +86,31 @@ def check_num_steps(num_steps) -> None:
     )
 
 
+def check_number(name: str, value) -> None:
+  """Refuses what is neither a number nor a schedule.
+
+  Args:
+    name: of the argument.
+    value: what was given.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  if callable(value):
+    return
+  try:
+    # Some texts name a dtype, and None counts as a float.
+    is_none = value is None or isinstance(value, str | bytes)
+    kind = jnp.dtype(bool) if is_none else jnp.result_type(value)
+    shape = () if is_none else jnp.shape(value)
+  except (TypeError, OverflowError):
+    kind, shape = jnp.dtype(bool), ()
+  if shape or not jnp.issubdtype(kind, jnp.number):
+    raise ValueError(
+      f"{name}={reprlib.repr(value)} must be a number or an optax schedule."
+    )
+
+
 def _is_function(chosen) -> bool:
   """Tells a function from a pytree, which may have a `__call__` of its own.
 
@@ -108,9 +134,10 @@ def _of_leaves(name: str, chosen, params) -> list[Any]:
       lambda what, part: jax.tree.map(lambda _: what, part), chosen, params
     )
   except ValueError as error:
+    first, *_ = str(error).splitlines() or [""]
     raise ValueError(
       f"{name} must be a tree like that of the parameters, or the upper part "
-      f"of one: {error}"
+      f"of one: {first}"
     ) from error
   return jax.tree.leaves(spread)
 
@@ -157,10 +184,20 @@ def gradients(updates, split, params):
 
 
 def decay_per_tensor(weight_decay, mask, params, dtype) -> Float[Array, "n"]:
-  """Returns the weight decay of every leaf, 0 where the mask is false."""
+  """Returns the weight decay of every leaf, 0 where the mask is false.
+
+  Raises:
+    ValueError: the mask is of another structure, or not of booleans.
+  """
   if mask is None:
     count = len(jax.tree.leaves(params))
     return jnp.full(count, jnp.asarray(weight_decay).astype(dtype))
-  kept = [bool(keep) for keep in _of_leaves("mask", mask, params)]
+  kept = _of_leaves("mask", mask, params)
+  for keep in kept:
+    if jnp.shape(keep) or np.asarray(keep).dtype != bool:
+      raise ValueError(
+        f"mask holds {reprlib.repr(keep)}, but must say True or False of every "
+        "parameter."
+      )
   decay = jnp.asarray(weight_decay).astype(dtype)
-  return jnp.asarray(kept, dtype) * decay
+  return jnp.asarray([bool(keep) for keep in kept], dtype) * decay

@@ -149,8 +149,16 @@ def scale_by_learned(
   """
   arguments.check_num_steps(num_steps)
   arguments.check_theta(config, theta)
+  arguments.check_number("weight_decay", weight_decay)
   floats = config.make_memory().num_floats
   form = config.make_second_moment()
+
+  def init(params):
+    state = _init(config, params)
+    # So that what doesn't fit is told before the first step.
+    arguments.roles(roles, params)
+    arguments.decay_per_tensor(0.0, mask, params, jnp.float32)
+    return state
 
   def update(updates, state, params=None, *, value=None, **extra_args):
     del extra_args
@@ -200,9 +208,7 @@ def scale_by_learned(
     )
     return join([m.update for m in moved]), new_state
 
-  return optax.GradientTransformationExtraArgs(
-    functools.partial(_init, config), update
-  )
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_schedule_of(
@@ -212,7 +218,11 @@ def scale_by_schedule_of(
 
   Unlike `optax.scale_by_learning_rate` it reads the count of `inner`, so
   there is one count in the state.
+
+  Raises:
+    ValueError: it is neither.
   """
+  arguments.check_number("learning_rate", learning_rate)
 
   def update(updates, state, params=None, **extra_args):
     rate = (

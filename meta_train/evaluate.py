@@ -142,10 +142,11 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
   from meta_train.evaluation import evaluation_folder, jobs, overhead
   from meta_train.evaluation.evaluation_plan import (
     baseline_jobs,
+    lacking_baselines,
     make_jobs,
     shipped_baselines,
   )
-  from meta_train.reports import suite_report
+  from meta_train.reports import report_parts, suite_report
   from meta_train.run import machine
 
   devices = machine.devices(config.num_devices)
@@ -161,6 +162,9 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
       f"rows of {name} (other weights, or of another version) are replaced on "
       "these tasks"
     )
+  names = [task.name for task in plan.tasks]
+  for sentence in report_parts.grouped(lacking_baselines(plan), names):
+    say(f"warning: {sentence}")
   todo, problems = make_jobs(plan)
   progress = _Progress()
   failures: dict[str, UserError] = {}

@@ -153,6 +153,7 @@ def _run(words: Sequence[str]) -> None:
   if len(words) != 2:
     raise UserError("name two folders, FROM and TO; see --help")
   publish(*words)
+  print(f"published in {words[1]}")
 
 
 if __name__ == "__main__":

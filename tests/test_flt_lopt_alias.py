@@ -4,7 +4,9 @@ import pathlib
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import flt_lopt
@@ -71,10 +73,47 @@ def test_a_file_that_was_written_anew_is_read_again(tmp_path, monkeypatch):
   assert rate_of("~/theta.safetensors") == 2.0
 
 
-def test_a_learning_rate_that_was_meant_for_adam_is_warned_of():
+@pytest.mark.parametrize(
+  "rate",
+  [
+    3e-4,
+    np.float32(3e-4),
+    jnp.float32(3e-4),
+    lambda count: 3e-4,
+    optax.warmup_cosine_decay_schedule(0.0, 3e-4, 10, 100),
+  ],
+)
+def test_a_learning_rate_that_was_meant_for_adam_is_warned_of(rate):
   with pytest.warns(UserWarning, match="learning_rate=0.0003 multiplies"):
-    flt_lopt.flt(100, learning_rate=3e-4)
+    flt_lopt.flt(100, learning_rate=rate)
+
+
+def test_other_learning_rates_are_not_warned_of():
+  fading = optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, 100, 1e-4)
+  traced = jax.jit(lambda rate: flt_lopt.flt(9, learning_rate=rate).init({})[0])
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    for rate in (1.0, 0.1, 0.0, lambda count: 1e-4, np.float32(0.5)):
+    for rate in (1.0, 0.1, 0.0, np.float32(0.5), jnp.float32(0.5), fading):
       flt_lopt.flt(100, learning_rate=rate)
+    traced(3e-4)
+
+
+@pytest.mark.parametrize("value", ["1", "f4", [1.0, 2.0], None, True])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+def test_what_is_no_number_is_refused(name, value):
+  with pytest.raises(ValueError, match=f"{name}=.* must be a number"):
+    flt_lopt.flt(100, **{name: value})
+
+
+@pytest.mark.parametrize(
+  ("mask", "says"),
+  [
+    ({"w": "no", "b": True}, "mask holds 'no'"),
+    ({"w": True}, "mask must be a"),
+  ],
+)
+def test_a_mask_that_does_not_fit_is_told_before_the_first_step(mask, says):
+  tx = flt_lopt.flt(100, weight_decay=0.5, mask=mask)
+  with pytest.raises(ValueError, match=says) as raised:
+    tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
+  assert "\n" not in str(raised.value)

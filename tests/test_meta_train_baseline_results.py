@@ -252,6 +252,21 @@ def test_what_started_from_other_losses_is_computed(tiny_results, monkeypatch):
   assert any("sgd started from other losses" in each for each in problems)
 
 
+def test_what_does_not_ship_is_told_before_anything_runs(
+  tiny_results, monkeypatch
+):
+  monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
+  plan = _plan(Quadratic())
+  assert evaluation_plan.lacking_baselines(plan) == []
+  more = plan._replace(num_steps=2 * plan.num_steps)
+  (sentence,) = evaluation_plan.lacking_baselines(more)
+  assert "another num_steps" in sentence and "--compute_baselines" in sentence
+  computed = more._replace(compute_baselines=True)
+  assert evaluation_plan.lacking_baselines(computed) == []
+  none = more._replace(baselines=())
+  assert evaluation_plan.lacking_baselines(none) == []
+
+
 def test_envelopes_of_more_seeds_are_told(tiny_results, monkeypatch):
   monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())._replace(num_seeds=SEEDS - 1)

@@ -186,6 +186,22 @@ def test_rounding_does_not_decide_whether_a_floor_is_reached(floor):
   assert lower.censored and lower.value == 2.0
 
 
+@pytest.mark.parametrize("spike", [1e6, 1e14, 1e30])
+def test_a_spike_is_gone_from_the_mean_once_it_is_behind(spike):
+  curve = np.r_[np.ones(5), spike, np.full(300, 1e-3)]
+  assert smoothing.last_loss(curve) == pytest.approx(1e-3, rel=1e-12)
+  for points in (1, 2, 3, 17, 100):
+    for least in (0.0, 3.5):
+      curve = np.random.default_rng(points).random(points)
+      found = smoothing.smooth(curve, least=least)
+      for t in range(1, points + 1):
+        since = max(t - max(t / 20, least), 0.0)
+        whole = int(since)
+        part = (1 - (since - whole)) * curve[whole]
+        mean = (part + curve[whole + 1 : t].sum()) / (t - since)
+        assert found[t - 1] == pytest.approx(mean, rel=1e-12)
+
+
 def test_loss_ratio_conventions():
   ours = np.asarray([0.5, 0.0, 0.0, np.nan, np.inf, -1.0, -1.0, 1.0])
   adam = np.asarray([1.0, 0.0, 1.0, 1.0, np.nan, 1.0, -1.0, np.inf])

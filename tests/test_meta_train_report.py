@@ -88,7 +88,7 @@ def test_page_needs_nothing_from_outside(written):
 def test_page_says_what_was_found_and_how_to_go_on(written):
   text = _Page(written).text
   assert "beats adam" in text and "4 of 4 seeds" in text
-  assert "0.5 (0.5 to 0.5)" in text
+  assert "2 (2 to 2)" in text
   assert "Missing or damaged" not in text
   assert "python -m meta_train --outer_steps=80 --seed=3" in text
   assert "python -m meta_train --seed=3 --outer_steps=160" in text

@@ -108,6 +108,15 @@ def test_where_nothing_moves_rounding_is_no_failure():
   assert scores.score(found, "flt", "adam").failures == (0, 0)
 
 
+def test_who_ends_above_where_it_began_has_no_speed():
+  rows = suite_rows.candidate_rows("one", "flt", 1.0)
+  for row in rows:
+    row["final"]["train"]["loss"] = 2.0 * row["first_loss"]
+  found, _ = row_standings.standings([*rows, *suite_rows.adam_rows("one")])
+  score = scores.score(found, "flt", "adam")
+  assert score.failures == (5, 0) and score.speed_ratio.value == 0.0
+
+
 def test_ranks_are_of_common_seeds():
   """One that lacks the run from a hard seed is not the better for it."""
   made = suite_rows.adam_rows("one")

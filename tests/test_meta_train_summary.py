@@ -19,7 +19,7 @@ def test_tuning_picks_the_right_rate_and_comparison_the_right_ratio():
   assert result.tuned["adam"].learning_rate == 0.01
   assert not result.at_edge("adam")
   found = compare_runs(result.learned, result.tuned["adam"])
-  assert found.mean_ratio == pytest.approx(0.5)
+  assert found.mean_ratio == pytest.approx(2.0)
   assert found.wins == evaluation_rows.NUM_SEEDS
   text = headline(result, "adam")
   assert "beats adam" in text and "4 of 4 seeds" in text
@@ -41,7 +41,7 @@ def test_one_seed_shows_no_winner(learned, verdict):
   rows = evaluation_rows.rows(learned=learned)
   result, _ = _one([row for row in rows if row["seed"] == 0])
   said = headline(result, "adam")
-  assert verdict in said and "without an interval" in said
+  assert verdict in said and "of one seed" in said
   found = compare_runs(result.learned, result.tuned["adam"])
   assert np.isnan(found.mean_ratio_low) and np.isnan(found.mean_ratio_high)
 
@@ -49,7 +49,7 @@ def test_one_seed_shows_no_winner(learned, verdict):
 def test_nobody_beats_another_by_rounding():
   result, _ = _one(evaluation_rows.rows(learned=0.2 * (1 - 1e-7)))
   said = headline(result, "adam")
-  assert "is level with" in said and "ratio 1.00" in said
+  assert "is level with" in said and "ratio 1," in said
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_negative_losses_have_a_winner_and_no_ratio(learned, verdict):
 def test_diverged_learned_optimizer_loses():
   result, _ = _one(evaluation_rows.rows(learned=np.inf))
   found = compare_runs(result.learned, result.tuned["adam"])
-  assert found.mean_ratio == np.inf
+  assert found.mean_ratio == 0.0
   assert found.wins == 0
   assert "loses to" in headline(result, "adam")
 
@@ -90,7 +90,7 @@ def test_missing_runs_are_told_and_the_others_paired():
   ]
   found = compare_runs(result.learned, result.tuned["adam"])
   assert found.num_pairs == 3
-  assert found.mean_ratio == pytest.approx(0.5)
+  assert found.mean_ratio == pytest.approx(2.0)
 
 
 def test_missing_optimizers_are_told():

@@ -194,6 +194,14 @@ def test_one_batch_in_a_hundred_is_an_outlier():
   np.testing.assert_allclose(ratio, np.where(ratio > 50, 100.0, 1.0), rtol=1e-4)
 
 
+def test_runs_too_short_for_outliers_are_told():
+  some = _settings("outliers")["x100"]
+  assert some.too_short(2000) == []
+  (sentence,) = some.too_short(50)
+  assert "0.5 wild batches on average" in sentence
+  assert _settings("dtype")["bfloat16"].too_short(50) == []
+
+
 def test_an_unknown_sweep_suggests_one():
   with pytest.raises(UserError, match="did you mean loss_scale"):
     sweeps.make_sweep("loss_scales")

@@ -77,6 +77,8 @@ def test_no_task_makes_up_the_score_alone():
     assert score(np.array([0.0, far])) == pytest.approx(MAX_GAIN / 2)
     assert score(np.array([0.0, -far])) == pytest.approx(-MAX_GAIN / 2)
   assert np.isnan(score(np.array([0.0, np.nan])))
+  # A single task can't outweigh others, and goes on beyond.
+  assert score(np.array([-far])) == -far
 
 
 def test_programs_of_the_validation_go_when_it_is_crowded(

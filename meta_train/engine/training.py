@@ -234,7 +234,10 @@ def cautions(
 
 def _start(config: MetaTrainConfig, lopt: flt_lopt.LearnedOptimizer):
   """Returns the weights that the run is to start from."""
-  stored, theta = flt_lopt.load(config.init_from)
+  try:
+    stored, theta = flt_lopt.load(config.init_from)
+  except flt_lopt.WeightsError as error:
+    raise UserError(f"--init_from={config.init_from}: {error}") from error
   here = dataclasses.asdict(lopt.config)
   there = dataclasses.asdict(stored)
   differing = [

@@ -60,8 +60,8 @@ def read(
   results = baseline_files.load(baseline_files.path_of(task, folder))
   if results is None:
     return {}, [
-      f"{task.name}: there are no shipped baselines that can be read; compute "
-      f"them with --compute_baselines, or once for all with {REMAKE}"
+      f"{task.name}: there are no shipped baselines, or none that can be read; "
+      f"compute them with --compute_baselines, or once for all with {REMAKE}"
     ]
   wanted = baseline_files.protocol(
     task, num_steps=num_steps, num_seeds=num_seeds

@@ -8,7 +8,7 @@ than any other, it ties with another that diverged, and it is counted.
 Source: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993
 (percentile interval over pairs).
 
-Names: `Comparison`, `compare`, `best_rate`, `ratio`.
+Names: `Comparison`, `compare`, `best_rate`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from meta_train.evaluation.measures import ties
+from meta_train.evaluation.measures import ratios, ties
 
 
 class Comparison(NamedTuple):
@@ -27,7 +27,8 @@ class Comparison(NamedTuple):
     num_pairs: number of runs.
     candidate_mean: mean loss of the candidate.
     reference_mean: mean loss of the reference.
-    mean_ratio: candidate_mean / reference_mean.
+    mean_ratio: reference_mean / candidate_mean, above 1 where the candidate
+      is better; see `measures.ratios`.
     mean_ratio_low: lower end of its bootstrap interval; NaN of one run.
     mean_ratio_high: upper end of its bootstrap interval.
     wins: runs in which the candidate is lower.
@@ -44,32 +45,6 @@ class Comparison(NamedTuple):
   wins: int
   ties: int
   confidence: float
-
-
-def ratio(
-  candidate: Float[np.ndarray, "..."], reference: Float[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
-  """Divides losses with the conventions that infinities and zeros need.
-
-  Args:
-    candidate: losses, `inf` where a run diverged.
-    reference: losses, likewise.
-
-  Returns:
-    candidate / reference; 1 where the two are equal (also both infinite or
-    both zero); `inf` where only the candidate is infinite or only the
-    reference is zero, and 0 where only the reference is infinite; NaN where
-    finite losses differ and one is negative, for which a ratio says nothing.
-  """
-  candidate, reference = np.broadcast_arrays(
-    np.asarray(candidate, np.float64), np.asarray(reference, np.float64)
-  )
-  with np.errstate(divide="ignore", invalid="ignore"):
-    quotient = candidate / reference
-  quotient = np.where((candidate < 0) | (reference < 0), np.nan, quotient)
-  quotient = np.where(np.isinf(candidate), np.inf, quotient)
-  quotient = np.where(np.isinf(reference), 0.0, quotient)
-  return np.where(candidate == reference, 1.0, quotient)
 
 
 def _losses(values) -> Float[np.ndarray, "runs"]:
@@ -115,7 +90,9 @@ def compare(
   # What differs by rounding alone has a ratio of 1.
   ours = np.where(tied, reference, candidate)
   draws = np.random.default_rng(seed).integers(size, size=(num_resamples, size))
-  resampled = ratio(ours[draws].mean(axis=1), reference[draws].mean(axis=1))
+  resampled = ratios.loss_ratio(
+    ours[draws].mean(axis=1), reference[draws].mean(axis=1)
+  )
   tail = (1.0 - confidence) / 2.0
   # Interpolating between two infinities would give NaN; the nearest draw
   # does not.
@@ -126,7 +103,7 @@ def compare(
     num_pairs=size,
     candidate_mean=float(candidate.mean()),
     reference_mean=float(reference.mean()),
-    mean_ratio=float(ratio(ours.mean(), reference.mean())),
+    mean_ratio=float(ratios.loss_ratio(ours.mean(), reference.mean())),
     mean_ratio_low=float(low),
     mean_ratio_high=float(high),
     wins=int(((candidate < reference) & ~tied).sum()),

@@ -128,6 +128,27 @@ def _shipped(
   return shipped, [*refused, *unpaired]
 
 
+def lacking_baselines(plan: Plan) -> list[str]:
+  """Says, before anything runs, which shipped baselines there won't be.
+
+  Args:
+    plan: what to evaluate.
+  """
+  if plan.settings or plan.compute_baselines:
+    return []
+  return [
+    sentence
+    for task in plan.tasks
+    for sentence in baseline_results.read(
+      task,
+      plan.baselines,
+      num_steps=plan.num_steps,
+      num_seeds=plan.num_seeds,
+    )[1]
+    if plan.baselines
+  ]
+
+
 def shipped_baselines(
   plan: Plan, rows: Sequence[Row]
 ) -> tuple[list[Row], list[str]]:
@@ -178,6 +199,7 @@ def _sweep_jobs(plan: Plan) -> tuple[list[jobs.Job], list[str]]:
         "loss_scale": setting.loss_scale,
         **plan.options,
       }
+      problems += setting.too_short(shared["num_steps"])
       told = round(shared["num_steps"] * setting.told)
       told = max(told, 1) if setting.told else 0
       for candidate in plan.candidates:

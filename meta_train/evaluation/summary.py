@@ -255,12 +255,15 @@ def _pairs(
   )
 
 
-def headline(result: TaskResults, baseline: str) -> str:
+def headline(
+  result: TaskResults, baseline: str, *, where: str = "the held-out task"
+) -> str:
   """Says in one sentence how the learned optimizer fared.
 
   Args:
     result: the runs on one task.
     baseline: name of the baseline to compare with.
+    where: what the task is.
 
   Returns:
     A sentence without markup.
@@ -275,7 +278,7 @@ def headline(result: TaskResults, baseline: str) -> str:
   verdict, interval = _verdict(found, *pairs)
   name = result.learned.optimizer
   return (
-    f"On the held-out task {result.task}, {name} {verdict} {baseline} tuned "
+    f"On {where} {result.task}, {name} {verdict} {baseline} tuned "
     f"over {len(result.baselines[baseline])} learning rates: mean final "
     f"training loss {found.candidate_mean:.3g} against "
     f"{found.reference_mean:.3g} after {result.num_steps} steps "
@@ -291,7 +294,9 @@ def _verdict(
   """Returns who is ahead, and what says so."""
   low, high = found.mean_ratio_low, found.mean_ratio_high
   if found.num_pairs == 1:
-    why = f"ratio {found.mean_ratio:.2f}, of one seed, so without an interval"
+    why = (
+      f"loss ratio {found.mean_ratio:.3g}, of one seed, so without an interval"
+    )
     if found.ties:
       return "is level with", why
     return "ends lower than" if found.wins else "ends higher than", why
@@ -303,10 +308,10 @@ def _verdict(
     is_lower, is_higher = below < paired.SURE, above < paired.SURE
   else:
     why = (
-      f"ratio {found.mean_ratio:.2f}, {100 * found.confidence:.0f} % interval "
-      f"{low:.2f} to {high:.2f}"
+      f"loss ratio {found.mean_ratio:.3g}, {100 * found.confidence:.0f} % "
+      f"interval {low:.3g} to {high:.3g}"
     )
-    is_lower, is_higher = high < 1, low > 1
+    is_lower, is_higher = low > 1, high < 1
   if is_lower:
     return "beats", why
   return ("loses to" if is_higher else "is level with"), why

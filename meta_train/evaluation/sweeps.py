@@ -69,6 +69,20 @@ class Setting:
     """
     return f"{task} has no {self.sweep} to set to {self.value}."
 
+  def too_short(self, num_steps: int) -> list[str]:
+    """Says if runs are so short that the setting may change nothing.
+
+    Args:
+      num_steps: inner steps of a run.
+    """
+    expected = num_steps * Outliers.share
+    if self.sweep != "outliers" or expected >= 5:
+      return []
+    return [
+      f"outliers: in runs of {num_steps} steps there are {expected:.1f} wild "
+      "batches on average, and some runs have none; give more --steps."
+    ]
+
 
 def is_refusal(sentence: str) -> bool:
   """Whether a sentence is one of `Setting.refusal`."""

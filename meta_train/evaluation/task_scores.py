@@ -12,7 +12,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from meta_train.evaluation.baseline_runs import REFERENCE
 from meta_train.evaluation.measures import paired, ratios, speedup, ties
@@ -94,7 +94,9 @@ def task_score(
   return TaskScore(
     task=task,
     loss_ratio=ratios.loss_ratio(losses, others),
-    speed_ratio=_speed_ratio(ours, theirs, i, j),
+    speed_ratio=_speed_ratio(
+      _curves(found, task, name)[i], _curves(found, task, other)[j]
+    ),
     last_loss=last,
     speed_up=speed_up(found, task, last) if has_speed_up else None,
     outcome=paired.outcome(losses, others),
@@ -140,15 +142,30 @@ def speed_up(
   )
 
 
-def _speed_ratio(ours: Runs, theirs: Runs, i, j) -> Float[np.ndarray, "runs"]:
-  curves, others = (
-    # A run may have diverged as late as in the final measurement.
-    np.where(np.isinf(runs.losses[k])[:, None], np.inf, runs.curves[k])
-    for runs, k in ((ours, i), (theirs, j))
-  )
+def _curves(
+  found: Standings, task: str, name: str
+) -> Float[np.ndarray, "runs points"]:
+  """Returns the curves of runs, infinite for those that ended badly."""
+  bad = _ended_badly(found, task, name)
+  return np.where(bad[:, None], np.inf, found.runs[task][name].curves)
+
+
+def _speed_ratio(curves, others) -> Float[np.ndarray, "runs"]:
   if curves.shape != others.shape or not curves.shape[-1]:
     return np.zeros(0)
   return speedup.speed_ratio(curves, others)
+
+
+def _ended_badly(
+  found: Standings, task: str, name: str
+) -> Bool[np.ndarray, "runs"]:
+  """Returns which runs diverged, or ended above the loss they began with.
+
+  They may have diverged as late as in the final measurement.
+  """
+  losses, began = found.runs[task][name].losses, found.first[task][name]
+  above = (losses > began) & ~ties.tied(losses, began)
+  return ~np.isfinite(losses) | above
 
 
 def failures(found: Standings, task: str, name: str) -> Failures:
@@ -160,8 +177,7 @@ def failures(found: Standings, task: str, name: str) -> Failures:
     name: the optimizer.
   """
   runs, began = found.runs[task][name], found.first[task][name]
-  above = (runs.losses > began) & ~ties.tied(runs.losses, began)
-  ended_badly = ~np.isfinite(runs.losses) | above
+  ended_badly = _ended_badly(found, task, name)
   settled = int(np.ceil(SETTLED * runs.curves.shape[-1]))
   highest = runs.curves[:, settled:].max(axis=-1, initial=-np.inf)
   blew_up = ~ended_badly & (highest > began + np.abs(began))

@@ -61,10 +61,20 @@ def headlines(run_dir: str | os.PathLike) -> list[str]:
 
 def _headlines(run: RunFiles) -> list[str]:
   return [
-    _joined(run.older.get(result.task), headline(result, baseline))
+    _joined(
+      run.older.get(result.task),
+      headline(result, baseline, where=_where(run)),
+    )
     for result in run.results
     for baseline in result.tuned
   ]
+
+
+def _where(run: RunFiles) -> str:
+  """Says what a run is evaluated on: of a user's own task, other seeds."""
+  if run.config.get("task"):
+    return "other seeds of the task"
+  return "the held-out task"
 
 
 def _joined(*sentences: str | None) -> str:
@@ -151,8 +161,13 @@ def _training_pictures(run: RunFiles) -> Iterable[Picture]:
     yield Picture(
       "validation",
       training_plots.validation(run.validation),
-      "How the running average of theta does on tasks that meta-training does "
-      "not see: the log of the loss at their end, less that of the untrained "
+      "How the running average of theta does on "
+      + (
+        "other seeds of the task"
+        if run.config.get("task")
+        else "tasks that meta-training does not see"
+      )
+      + ": the log of the loss at the end, less that of the untrained "
       "optimizer.",
       "Validation scores over outer steps",
     )

@@ -33,6 +33,7 @@ from meta_train.reports.report_parts import (
 from meta_train.reports.suite_files import SuiteFiles, read_folder
 from meta_train.reports.tables import Table, csv_text, markdown
 from meta_train.rows import write_text
+from meta_train.terminal import say
 
 TABLES = "tables"
 #: All tables in one file.
@@ -74,6 +75,13 @@ def write_report(folder: str | os.PathLike) -> pathlib.Path:
   )
   target = files.path / REPORT
   problems = grouped([*files.problems, *problems], files.found.tasks)
+  if problems:
+    say(
+      f"the page tells of {len(problems)} things that are missing or damaged, "
+      f"the first: {problems[0]}"
+      if len(problems) > 1
+      else f"the page tells of what is missing or damaged: {problems[0]}"
+    )
   write_text(target, _page(files, tables, drawn, curves, problems))
   return target
 

@@ -10,8 +10,9 @@ optimizer,
     score = mean over tasks of the gain, at most log(10) either way,
 
 so that 0 is as good as untrained and -0.7 is half the loss. Without the bound
-a few tasks, whose loss goes down to nothing, would make up most of it. A run
-that diverges counts the largest loss that its task knows.
+a few tasks, whose loss goes down to nothing, would make up most of it; a single
+task, such as a user's own, has none. A run that diverges counts the largest
+loss that its task knows.
 
 Main names: `Validation`, `score`.
 """
@@ -44,6 +45,8 @@ def score(gains: Float[np.ndarray, "tasks"]) -> float:
   Args:
     gains: of all tasks; if one is NaN, so is the score.
   """
+  if gains.size == 1:
+    return float(gains[0])
   return float(np.mean(np.clip(gains, -MAX_GAIN, MAX_GAIN)))
 
 

@@ -56,14 +56,33 @@ def smooth(
   values = np.where(broken, 0.0, curve)
   until = np.arange(1, curve.shape[-1] + 1)
   since = np.maximum(until - np.maximum(fraction * until, least), 0.0)
-  # The running integral is linear within a block.
-  integral = np.concatenate(
-    [np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1
-  )
-  block = np.minimum(since.astype(int), curve.shape[-1] - 1)
-  before = integral[..., block] + (since - block) * values[..., block]
-  mean = (integral[..., 1:] - before) / (until - since)
-  return np.where(broken, np.inf, mean)
+  # The first block of a window counts in part, and those behind it whole.
+  first = np.minimum(since.astype(int), curve.shape[-1] - 1)
+  part = (1.0 - (since - first)) * values[..., first]
+  total = part + _window_sums(values, first + 1, until)
+  return np.where(broken, np.inf, total / (until - since))
+
+
+def _window_sums(values, start, end) -> Float[np.ndarray, "*runs windows"]:
+  """Returns sums over [start, end) of the last axis, exact but for rounding.
+
+  Differences of running sums would lose all behind one huge value. These are
+  sums of sums over 1, 2, 4, ... values.
+  """
+  size = values.shape[-1]
+  sums = np.concatenate([values, np.zeros_like(values)], axis=-1)
+  total = np.zeros(values.shape[:-1] + start.shape)
+  left, at = end - start, start
+  step = 1
+  while (left > 0).any():
+    taken = (left & step) > 0
+    total += np.where(taken, sums[..., np.minimum(at, size)], 0.0)
+    at, left = at + step * taken, left - step * taken
+    sums = sums + np.concatenate(
+      [sums[..., step:], np.zeros_like(sums[..., :step])], axis=-1
+    )
+    step *= 2
+  return total
 
 
 def last_loss(

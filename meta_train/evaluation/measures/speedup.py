@@ -29,8 +29,9 @@ exchanged, so that nothing is censored: with l the worse of both last losses,
 
   speed ratio = min {t : M_adam(t) <= l} / min {t : M_candidate(t) <= l},
 
-M the smooth and monotone curves. Zero where the candidate diverged, and 1
-where both did.
+M the smooth and monotone curves. Zero where the candidate diverged, infinite
+where Adam did, and 1 where both did. (Who calls may count as diverged what
+ended above the loss that it began with.)
 
 Names: `SpeedUp`, `speed_up`, `speed_ratio`, `steps_to_reach`, `REACHED`.
 """
