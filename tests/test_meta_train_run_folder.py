@@ -221,6 +221,21 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     assert run.metrics.read() == []
 
 
+def test_weights_of_no_outer_steps_are_not_replaced_by_other_settings(tmp_path):
+  with run_folder.open_run(_config(tmp_path)) as run:
+    run.restore(START)
+  optimizer = flt_lopt.OptimizerConfig()
+  theta = flt_lopt.LearnedOptimizer(optimizer).init(jax.random.key(0))
+  file = tmp_path / "theta.safetensors"
+  flt_lopt.save(file, optimizer, theta, {"outer_steps": 0})
+  before = _snapshot(tmp_path)
+  with pytest.raises(UserError, match="sigma"):
+    run_folder.open_run(_config(tmp_path, sigma=0.5))
+  assert _snapshot(tmp_path) == before
+  with run_folder.open_run(_config(tmp_path, outer_steps=50)) as run:
+    assert run.restore(START) is None  # The same run may go on.
+
+
 def test_one_process_at_a_time(tmp_path):
   with run_folder.open_run(_config(tmp_path)):
     before = _snapshot(tmp_path)

@@ -30,6 +30,7 @@ from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.curves import EvalParams
 from meta_train.evaluation.definition import digest
 from meta_train.evaluation.updating import update
+from meta_train.terminal import say
 from tasks.hosted import hosted_task
 
 
@@ -232,4 +233,7 @@ def free_name(name: str, taken: Iterable[str]) -> str:
   """
   taken = set(taken)
   names = [name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))]
-  return next(each for each in names if each not in taken)
+  free = next(each for each in names if each not in taken)
+  if free != name:
+    say(f"a second {name} is called {free} here")
+  return free

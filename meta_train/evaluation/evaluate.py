@@ -193,13 +193,14 @@ def candidate_job(
     return list(run_rows.curve_rows(common, candidate.variants, seeds, curves))
 
   where = f", {setting['sweep']} {setting['value']}" if setting else ""
+  count = len(candidate.variants)
+  variants = f"{count} variants x " if count > 1 else ""
   job = jobs.Job(
     group=group_name(
       task, candidate, [num_steps, list(seeds), setting], options
     ),
     what=f"{task.name}: {candidate.name}{where}, "
-    f"{len(candidate.variants)} variants x {len(seeds)} seeds x {num_steps} "
-    "steps",
+    f"{variants}{len(seeds)} seeds x {num_steps} steps",
     run=run,
   )
   return blame_user(job, candidate)

@@ -182,19 +182,6 @@ class RunFolder:
         f"{self.checkpoints.folder} to continue from; put one back, name "
         "another --run_dir, or delete the folder to begin anew"
       )
-    # Weights of no outer steps have no checkpoint that tells whose they are.
-    before, now = map(run_record.fixed_part, (former, self.config))
-    differing = [
-      f"{name} {before[name]} instead of {now[name]}"
-      for name in now
-      if before[name] != now[name]
-    ]
-    if differing and (self.path / WEIGHTS).exists():
-      raise UserError(
-        f"the run in {self.path} has weights and was started with other "
-        f"settings ({', '.join(differing)}); name another --run_dir, or delete "
-        "the folder to begin anew"
-      )
 
   def close(self) -> None:
     """Closes the files and lets other processes have the folder."""
@@ -343,13 +330,14 @@ def _check_ours(path: pathlib.Path) -> None:
 
 
 def _has_work(path: pathlib.Path) -> bool:
-  """Says whether a folder has anything that took outer steps to make."""
+  """Says whether a folder has anything that a start would replace."""
   return (
     has_checkpoint(path)
     or any(
       json_lines.JsonLines(path / name).read() for name in (METRICS, VALIDATION)
     )
-    or _is_trained(path / WEIGHTS)
+    # Of no outer steps too: they, and what was measured of them, are a result.
+    or (path / WEIGHTS).exists()
   )
 
 
