@@ -247,10 +247,11 @@ def test_roles_can_be_given():
     np.testing.assert_array_equal(by_tree[name], x)
   assert np.any(by_name["codebook"] != named["embed"])
   np.testing.assert_array_equal(by_function["w"], named["w"])
-  # What is no matrix doesn't count as one: of two, each moves by less.
+  # What is no matrix doesn't count as one: of two, each moves by less, at the
+  # bound of what is learned by half.
   ratio = by_name["w"] / named["w"]
   np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-5)
-  assert 0.5 < ratio[0, 0] < 1
+  assert 0.5 <= ratio[0, 0] < 1
   # One leaf may stand for all.
   everything = moved(params, roles=roles.ENTRIES)
   np.testing.assert_array_equal(everything["codebook"], named["embed"])
