@@ -159,7 +159,7 @@ def test_weights_of_another_task_are_needed_once(
   )
   np.testing.assert_array_equal(parts, whole)
   assert np.any(whole != first)
-  with pytest.raises(UserError, match="--init_from=.*start"):
+  with pytest.raises(UserError, match=r"--init_from=.*start"):
     tiny_runs.run_on_two(
       tmp_path / "e", monkeypatch, *flags_, "--outer_steps=6"
     )
