@@ -147,6 +147,7 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
     shipped_baselines,
   )
   from meta_train.reports import report_parts, suite_report
+  from meta_train.rows import read_rows
   from meta_train.run import machine
 
   devices = machine.devices(config.num_devices)
@@ -163,7 +164,8 @@ def _run_in(path: str, plan: Any, config: EvaluateConfig) -> None:
       "these tasks"
     )
   names = [task.name for task in plan.tasks]
-  for sentence in report_parts.grouped(lacking_baselines(plan), names):
+  there = read_rows(folder.rows, required=evaluation_folder.REQUIRED).rows
+  for sentence in report_parts.grouped(lacking_baselines(plan, there), names):
     say(f"warning: {sentence}")
   todo, problems = make_jobs(plan)
   progress = _Progress()

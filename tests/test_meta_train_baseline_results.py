@@ -257,14 +257,18 @@ def test_what_does_not_ship_is_told_before_anything_runs(
 ):
   monkeypatch.setattr(baseline_files, "FOLDER", tiny_results)
   plan = _plan(Quadratic())
-  assert evaluation_plan.lacking_baselines(plan) == []
+  assert evaluation_plan.lacking_baselines(plan, []) == []
   more = plan._replace(num_steps=2 * plan.num_steps)
-  (sentence,) = evaluation_plan.lacking_baselines(more)
+  (sentence,) = evaluation_plan.lacking_baselines(more, [])
   assert "another num_steps" in sentence and "--compute_baselines" in sentence
   computed = more._replace(compute_baselines=True)
-  assert evaluation_plan.lacking_baselines(computed) == []
+  assert evaluation_plan.lacking_baselines(computed, []) == []
   none = more._replace(baselines=())
-  assert evaluation_plan.lacking_baselines(none) == []
+  assert evaluation_plan.lacking_baselines(none, []) == []
+  # Nor is one lacking that this folder has from before.
+  ours = _candidate_row(tiny_results, group="ours")
+  rows = [{**ours, "optimizer": name} for name in ("adam", "sgd")]
+  assert evaluation_plan.lacking_baselines(more, rows) == []
 
 
 def test_envelopes_of_more_seeds_are_told(tiny_results, monkeypatch):

@@ -128,25 +128,37 @@ def _shipped(
   return shipped, [*refused, *unpaired]
 
 
-def lacking_baselines(plan: Plan) -> list[str]:
+def lacking_baselines(plan: Plan, rows: Sequence[Row]) -> list[str]:
   """Says, before anything runs, which shipped baselines there won't be.
 
   Args:
     plan: what to evaluate.
+    rows: what the folder has; a baseline that was computed is not lacking.
   """
   if plan.settings or plan.compute_baselines:
     return []
-  return [
-    sentence
-    for task in plan.tasks
-    for sentence in baseline_results.read(
-      task,
-      plan.baselines,
-      num_steps=plan.num_steps,
-      num_seeds=plan.num_seeds,
-    )[1]
-    if plan.baselines
-  ]
+  sentences: list[str] = []
+  for task in plan.tasks:
+    there = _computed(task, rows)
+    wanted = [each for each in plan.baselines if each.name not in there]
+    if wanted:
+      sentences += baseline_results.read(
+        task, wanted, num_steps=plan.num_steps, num_seeds=plan.num_seeds
+      )[1]
+  return sentences
+
+
+def _computed(task: Any, rows: Sequence[Row]) -> set[str]:
+  """Returns which optimizers have rows of a task that don't ship."""
+  defined = definition(task)
+  return {
+    row["optimizer"]
+    for row in rows
+    if row["task"] == task.name
+    and row["setting"] is None
+    and row.get("definition") == defined
+    and not baseline_results.is_shipped(row)
+  }
 
 
 def shipped_baselines(
@@ -164,15 +176,7 @@ def shipped_baselines(
   problems: list[str] = []
   for task in plan.tasks:
     shipped, refused = _shipped(plan, task, rows)
-    defined = definition(task)
-    computed = {
-      row["optimizer"]
-      for row in rows
-      if row["task"] == task.name
-      and row["setting"] is None
-      and row["definition"] == defined
-      and not baseline_results.is_shipped(row)
-    }
+    computed = _computed(task, rows)
     wanted = {baseline.name for baseline in plan.baselines}
     if not wanted <= computed | set(shipped):
       problems += refused
